@@ -1,0 +1,41 @@
+"""Every error a user can cause, as one tree.
+
+RwkvSearchError
+├── ImageError          one picture cannot be used; `reason` is short enough for a table
+├── DataError           a caption file, split or shard is missing or malformed
+├── ModelError          unknown model, bad weights, wrong config, missing backend
+├── LibraryError        no library, wrong model for it, cannot be written
+└── QueryError          a query that cannot be answered as asked
+"""
+
+
+class RwkvSearchError(Exception):
+    """A mistake a person can fix: the message says what, which file, and what to do."""
+
+
+class ImageError(RwkvSearchError):
+    """One picture cannot be used.
+
+    `reason` is a short lower-case phrase such as `truncated file`, stored in the catalog.
+    """
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = path
+        self.reason = reason
+
+
+class DataError(RwkvSearchError):
+    """A caption file, split or shard is missing or malformed."""
+
+
+class ModelError(RwkvSearchError):
+    """A model or one of its parts is unknown, broken or cannot run here."""
+
+
+class LibraryError(RwkvSearchError):
+    """A library is missing, was made by another model, or cannot be written."""
+
+
+class QueryError(RwkvSearchError):
+    """A query cannot be answered as asked."""

@@ -1,0 +1,34 @@
+"""CLIP's evaluation transform: an image to the pixels a tower reads."""
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+MEAN = np.array([0.48145466, 0.4578275, 0.40821073], np.float32)
+STD = np.array([0.26862954, 0.26130258, 0.27577711], np.float32)
+PREPROCESSING_ID = "clip-bicubic-crop"
+"""Names this transform in a library; its image size is part of the model."""
+
+
+def preprocess(image: Image.Image, size: int) -> NDArray[np.float32]:
+    """Resize the shortest side to `size` (bicubic), crop the centre, normalise per channel.
+
+    Args:
+        image: RGB, upright, any size.
+        size: height and width of the result, pixels.
+
+    Returns:
+        `[3, size, size]`. Source: the transform published with CLIP; sides round as it does.
+    """
+    width, height = image.size
+    short = min(width, height)
+    image = image.resize((size * width // short, size * height // short), Image.Resampling.BICUBIC)
+    left, top = (round((side - size) / 2) for side in image.size)
+    image = image.crop((left, top, left + size, top + size))
+    return normalise(np.asarray(image))
+
+
+def normalise(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return uint8 `[S, S, 3]` as normalised float32 `[3, S, S]`."""
+    scaled = (rgb.astype(np.float32) / 255 - MEAN) / STD
+    return np.ascontiguousarray(scaled.transpose(2, 0, 1))

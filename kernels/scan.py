@@ -1,0 +1,194 @@
+"""Bi-WKV as a compiled scan on the CPU: cost and memory linear in the number of tokens.
+
+The same recurrence as `reference.py`, compiled by numba for one head size at a time, heads spread
+over threads. The backward pass recomputes the states of one head, keeps them in a per-thread buffer
+`[T, N, N]` and sweeps back over them; nothing but the inputs is stored between the passes.
+
+Registered as `torch.ops.rwkvsearch.bi_wkv_scan` when this module is imported (numba must be present).
+"""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numba
+import numpy as np
+import torch
+from numba import njit, prange
+from torch import Tensor
+
+from rwkvsearch.kernels.reference import decay_exponent
+
+# No "nnan" or "ninf": extreme inputs must behave. Sums may be reordered so that they vectorise.
+FASTMATH = {"reassoc", "contract", "nsz"}
+
+
+def bi_wkv_scan(r: Tensor, k: Tensor, v: Tensor, w: Tensor, u: Tensor) -> Tensor:
+    """Compute Bi-WKV in float32 on the CPU.
+
+    Arguments as `bi_wkv_reference`; any floating type is read as float32. Returns `[B, T, H, N]`
+    float32.
+    """
+    r, k, v, w, u = (x.float().contiguous() for x in (r, k, v, w, u))
+    log_decay = decay_exponent(w)
+    y: Tensor = torch.ops.rwkvsearch.bi_wkv_scan(r, k, v, torch.exp(log_decay), u)
+    return y
+
+
+def _forward(r: Tensor, k: Tensor, v: Tensor, decay: Tensor, u: Tensor) -> Tensor:
+    y = torch.empty_like(r)
+    _with_threads(_compiled(r.shape[-1])[0], r, k, v, decay, u, y)
+    return y
+
+
+def _backward(
+    gy: Tensor, r: Tensor, k: Tensor, v: Tensor, decay: Tensor, u: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    grads = [torch.empty_like(r) for _ in range(4)]
+    gu = r.new_empty(r.shape[0], *u.shape)
+    _with_threads(_compiled(r.shape[-1])[1], gy.contiguous(), r, k, v, decay, u, *grads, gu)
+    return grads[0], grads[1], grads[2], grads[3], gu.sum(0)
+
+
+def _with_threads(kernel: Callable[..., None], *tensors: Tensor) -> None:
+    workers = min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)
+    numba.set_num_threads(workers)
+    kernel(workers, *(x.detach().numpy() for x in tensors))
+
+
+def _register() -> None:
+    forward_op = torch.library.custom_op("rwkvsearch::bi_wkv_scan", _forward, mutates_args=())
+    backward_op = torch.library.custom_op(
+        "rwkvsearch::bi_wkv_scan_backward", _backward, mutates_args=()
+    )
+
+    @forward_op.register_fake
+    def _(r: Tensor, k: Tensor, v: Tensor, decay: Tensor, u: Tensor) -> Tensor:
+        return torch.empty_like(r)
+
+    @backward_op.register_fake
+    def _(
+        gy: Tensor, r: Tensor, k: Tensor, v: Tensor, decay: Tensor, u: Tensor
+    ) -> tuple[Tensor, ...]:
+        return (*(torch.empty_like(x) for x in (r, k, v, decay)), torch.empty_like(u))
+
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    def backward(ctx: Any, gy: Tensor) -> tuple[Tensor, ...]:
+        grads: tuple[Tensor, ...] = torch.ops.rwkvsearch.bi_wkv_scan_backward(
+            gy, *ctx.saved_tensors
+        )
+        return grads
+
+    forward_op.register_autograd(backward, setup_context=setup_context)
+
+
+_register()
+
+
+@cache
+def _compiled(size: int) -> tuple[Callable[..., None], Callable[..., None]]:
+    """Return the forward and backward kernels for heads of `size` channels.
+
+    The size is a constant of the compiled code, which is what lets the inner loops vectorise.
+    """
+    options: dict[str, Any] = {"fastmath": FASTMATH, "error_model": "numpy", "nogil": True}
+
+    @njit(inline="always")
+    def own(r, k, v, u, y):  # type: ignore[no-untyped-def]
+        score = np.float32(0)
+        for n in range(size):
+            score += r[n] * u[n] * k[n]
+        for n in range(size):
+            y[n] = score * v[n]
+
+    @njit(inline="always")
+    def step(state, r, k, v, decay, y):  # type: ignore[no-untyped-def]
+        for j in range(size):
+            rj, kj, dj = r[j], k[j], decay[j]
+            for n in range(size):
+                y[n] += rj * state[j, n]
+                state[j, n] = dj * state[j, n] + kj * v[n]
+
+    @njit(parallel=True, cache=True, **options)
+    def forward(workers, r, k, v, decay, u, y):  # type: ignore[no-untyped-def]
+        batch, tokens, heads, _ = r.shape
+        for worker in prange(workers):
+            state = np.empty((size, size), np.float32)  # [key, value]
+            for job in range(worker, batch * heads, workers):
+                b, h = job // heads, job % heads
+                state[:] = 0
+                for t in range(tokens):
+                    own(r[b, t, h], k[b, t, h], v[b, t, h], u[h], y[b, t, h])
+                    step(state, r[b, t, h], k[b, t, h], v[b, t, h], decay[b, t, h], y[b, t, h])
+                state[:] = 0
+                for t in range(tokens - 1, -1, -1):
+                    step(state, r[b, t, h], k[b, t, h], v[b, t, h], decay[b, t, h], y[b, t, h])
+
+    @njit(inline="always")
+    def own_backward(gy, r, k, v, u, gr, gk, gv, gd, gu):  # type: ignore[no-untyped-def]
+        score, grad = np.float32(0), np.float32(0)
+        for n in range(size):
+            score += r[n] * u[n] * k[n]
+            grad += gy[n] * v[n]
+        for n in range(size):
+            gr[n] = grad * u[n] * k[n]
+            gk[n] = grad * u[n] * r[n]
+            gv[n] = score * gy[n]
+            gd[n] = 0
+            gu[n] += grad * r[n] * k[n]
+
+    @njit(inline="always")
+    def replay(state, after, gy, k, v, decay, gr):  # type: ignore[no-untyped-def]
+        """Advance the state `[value, key]` by one token and collect the gradient of r."""
+        for n in range(size):
+            vn, gn = v[n], gy[n]
+            for j in range(size):
+                gr[j] += gn * state[n, j]
+                after[n, j] = decay[j] * state[n, j] + vn * k[j]
+
+    @njit(inline="always")
+    def sweep(adjoint, state, gy, r, k, v, decay, gk, gv, gd):  # type: ignore[no-untyped-def]
+        """Undo one token: `adjoint` holds d loss / d state `[value, key]` after the token."""
+        for n in range(size):
+            vn, gn, total = v[n], gy[n], np.float32(0)
+            for j in range(size):
+                a = adjoint[n, j]
+                total += a * k[j]
+                gk[j] += a * vn
+                gd[j] += a * state[n, j]
+                adjoint[n, j] = decay[j] * a + gn * r[j]
+            gv[n] += total
+
+    @njit(parallel=True, cache=True, **options)
+    def backward(workers, gy, r, k, v, decay, u, gr, gk, gv, gd, gu):  # type: ignore[no-untyped-def]
+        batch, tokens, heads, _ = r.shape
+        for worker in prange(workers):
+            states = np.empty((tokens + 1, size, size), np.float32)
+            adjoint = np.empty((size, size), np.float32)
+            for job in range(worker, batch * heads, workers):
+                b, h = job // heads, job % heads
+                gu[b, h] = 0
+                for t in range(tokens):
+                    own_backward(
+                        gy[b, t, h], r[b, t, h], k[b, t, h], v[b, t, h], u[h],
+                        gr[b, t, h], gk[b, t, h], gv[b, t, h], gd[b, t, h], gu[b, h],
+                    )  # fmt: skip
+                for direction in range(2):
+                    states[0] = 0
+                    for s in range(tokens):
+                        t = s if direction == 0 else tokens - 1 - s
+                        replay(
+                            states[s], states[s + 1], gy[b, t, h], k[b, t, h], v[b, t, h],
+                            decay[b, t, h], gr[b, t, h],
+                        )  # fmt: skip
+                    adjoint[:] = 0
+                    for s in range(tokens - 1, -1, -1):
+                        t = s if direction == 0 else tokens - 1 - s
+                        sweep(
+                            adjoint, states[s], gy[b, t, h], r[b, t, h], k[b, t, h], v[b, t, h],
+                            decay[b, t, h], gk[b, t, h], gv[b, t, h], gd[b, t, h],
+                        )  # fmt: skip
+
+    return forward, backward
