@@ -1,4 +1,4 @@
-"""Sets of captioned photographs, in the layouts of Karpathy and COCO and in our own.
+"""Sets of captioned photographs, in the layouts of Karpathy and of COCO.
 
 A set with a fault is refused with its reason and never mended in silence: a recall over fewer
 images is another recall.
@@ -71,7 +71,7 @@ def load_captions(source: Path, split: str | None = None) -> CaptionSet:
     chosen, name = _select(file, entries, split)
     bare = [entry.filename for entry in chosen if not entry.captions]
     if bare:
-        raise DataError(f"{file}: {len(bare)} images have no caption, the first is {bare[0]}")
+        raise DataError(f"{file}: images without a caption: {len(bare)}, the first is {bare[0]}")
     paths = _image_paths(file, chosen)
     images = (CaptionedImage(path, e.captions) for path, e in zip(paths, chosen, strict=True))
     title = document.get("dataset") or file.stem.removeprefix("dataset_")
@@ -107,12 +107,12 @@ def _read_json(file: Path) -> Any:
 
 def _karpathy_entry(where: str, image: dict[str, Any]) -> _Entry:
     captions: list[str] = []
-    for sentence in _list(image.get("sentences", image.get("captions", [])), where):
-        if isinstance(sentence, dict):
-            if sentence.get("imgid", image.get("imgid")) != image.get("imgid"):
-                raise DataError(f"{where}: a sentence belongs to imgid {sentence['imgid']}")
-            sentence = sentence.get("raw")
-        captions.append(_text(sentence, f"{where}: caption {len(captions)}"))
+    for n, sentence in enumerate(_list(image.get("sentences", []), f"{where}: `sentences`")):
+        if not isinstance(sentence, dict):
+            raise DataError(f"{where}: sentence {n} is not an object")
+        if sentence.get("imgid", image.get("imgid")) != image.get("imgid"):
+            raise DataError(f"{where}: sentence {n} belongs to imgid {sentence['imgid']}")
+        captions.append(_text(sentence.get("raw"), f"{where}: sentence {n}: `raw`"))
     folder, split = image.get("filepath", ""), image.get("split")
     return _Entry(
         id=_id(image.get("imgid"), where),
@@ -146,7 +146,7 @@ def _coco_entries(file: Path, images: list[dict[str, Any]], annotations: Any) ->
             unknown.append(image_id)
     if unknown:
         raise DataError(
-            f"{file}: {len(unknown)} captions are for images that are not listed, "
+            f"{file}: captions for images that are not listed: {len(unknown)}, "
             f"the first for image_id {unknown[0]}"
         )
     ids = (_id(annotation.get("id"), f"{file}: annotation") for annotation in annotations)

@@ -24,6 +24,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
+
 from rwkvsearch.data.errors import ImageError
 
 IMAGE_SUFFIXES: frozenset[str] = frozenset(

@@ -1,7 +1,6 @@
 """The public Bi-WKV operator: picks a backend, says which, and never falls back in silence."""
 
 import logging
-from collections.abc import Callable
 from functools import cache
 from importlib.util import find_spec
 
@@ -38,7 +37,13 @@ def bi_wkv(
     Raises:
         BackendError: the backend is unknown or cannot run here.
     """
-    return _resolve(backend or _choose(r))(r, k, v, w, u)
+    name = backend or _choose(r)
+    _require(name)
+    if name == "scan":
+        from rwkvsearch.kernels.scan import bi_wkv_scan
+
+        return bi_wkv_scan(r, k, v, w, u)
+    return (bi_wkv_levels if name == "levels" else bi_wkv_reference)(r, k, v, w, u)
 
 
 def available_backends() -> dict[str, str | None]:
@@ -54,6 +59,7 @@ def _choose(r: Tensor) -> str:
     return _cpu_backend()
 
 
+@torch.compiler.assume_constant_result
 @cache
 def _cpu_backend() -> str:
     reason = available_backends()["scan"]
@@ -62,15 +68,11 @@ def _cpu_backend() -> str:
     return name
 
 
+@torch.compiler.assume_constant_result
 @cache
-def _resolve(name: str) -> Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]:
+def _require(name: str) -> None:
     backends = available_backends()
     if name not in backends:
         raise BackendError(f"unknown bi_wkv backend {name!r}; there are {', '.join(backends)}")
     if reason := backends[name]:
         raise BackendError(f"bi_wkv backend {name!r} cannot run here: {reason}")
-    if name == "scan":
-        from rwkvsearch.kernels.scan import bi_wkv_scan
-
-        return bi_wkv_scan
-    return {"reference": bi_wkv_reference, "levels": bi_wkv_levels}[name]

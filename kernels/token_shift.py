@@ -1,10 +1,12 @@
 """Token shift: each channel of a token is replaced by that of one neighbour; zeros outside."""
 
+from math import isqrt
+
 import torch
 from torch import Tensor
 
 
-def q_shift(x: Tensor, heads: int, rows: int) -> Tensor:
+def q_shift(x: Tensor, heads: int) -> Tensor:
     """Shift image tokens in four directions, per head.
 
     Within a head of `N = C / heads` channels the quarters take the value of the token to the left, to
@@ -12,15 +14,15 @@ def q_shift(x: Tensor, heads: int, rows: int) -> Tensor:
     prints another order; the checkpoints follow this one).
 
     Args:
-        x: `[B, T, C]`, T = rows * columns in row-major order.
+        x: `[B, T, C]`, the tokens of a square grid, row by row.
         heads: number of heads H; `C / H` must be a multiple of 4.
-        rows: height of the token grid.
 
     Returns:
         `[B, T, C]`.
     """
     batch, tokens, channels = x.shape
-    grid = x.view(batch, rows, tokens // rows, heads, 4, channels // heads // 4)
+    rows = isqrt(tokens)
+    grid = x.view(batch, rows, rows, heads, 4, channels // heads // 4)
     out = torch.zeros_like(grid)
     out[:, :, 1:, :, 0] = grid[:, :, :-1, :, 0]
     out[:, :, :-1, :, 1] = grid[:, :, 1:, :, 1]

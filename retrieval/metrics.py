@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
 from rwkvsearch.data.errors import ModelError
 
 Ties = Literal["pessimistic", "strict"]

@@ -1,9 +1,11 @@
 """The image tower: patches, position embeddings, blocks, LayerNorm, plain mean over patches."""
 
 from functools import partial
+from math import isqrt
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from rwkvsearch.kernels import q_shift
 from rwkvsearch.retrieval.rwkv_clip.config import ImageTowerConfig
@@ -22,7 +24,7 @@ class ImageTower(nn.Module):
     def __init__(self, config: ImageTowerConfig) -> None:
         super().__init__()
         width, rows = config.width, config.rows
-        shift = partial(q_shift, heads=config.heads, rows=rows)
+        shift = partial(q_shift, heads=config.heads)
         self.patch_embed = nn.Conv2d(3, width, config.patch_size, stride=config.patch_size)
         self.position = nn.Parameter(torch.zeros(1, rows * rows, width))
         self.blocks = nn.Sequential(
@@ -40,7 +42,16 @@ class ImageTower(nn.Module):
     def tokens(self, pixels: Tensor) -> Tensor:
         """Return the normalised patch tokens `[B, T, D]`, row by row."""
         x = self.patch_embed(pixels).flatten(2).transpose(1, 2)  # [B, T, C]
-        return self.norm(self.blocks(x + self.position))  # type: ignore[no-any-return]
+        return self.norm(self.blocks(x + self._positions(x.shape[1])))  # type: ignore[no-any-return]
+
+    def _positions(self, tokens: int) -> Tensor:
+        """Return the position embeddings `[1, T, C]`, resized when the image is not of the usual size."""
+        if tokens == self.position.shape[1]:
+            return self.position
+        usual, wanted = isqrt(self.position.shape[1]), isqrt(tokens)
+        grid = self.position.unflatten(1, (usual, usual)).movedim(-1, 1)  # [1, C, rows, columns]
+        grid = functional.interpolate(grid.float(), (wanted, wanted), mode="bicubic")
+        return grid.flatten(2).mT
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Return the features `[B, D]`, not normalised."""

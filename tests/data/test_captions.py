@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from rwkvsearch.data.captions import CaptionSet, load_captions
 from rwkvsearch.data.errors import DataError
 
@@ -102,16 +103,24 @@ def test_karpathy_coco_names_a_folder_per_image(tmp_path: Path, nested: bool) ->
     assert [image.path for image in load_captions(tmp_path).images] == files
 
 
-def test_samples_are_a_plain_list(tmp_path: Path) -> None:
-    images = [
-        {"filename": "a b.jpg", "captions": ["one", " two "]},
-        {"filename": "c.jpg", "captions": ["three"]},
-    ]
-    write(tmp_path / "samples.json", {"dataset": "samples", "images": images})
-    touch(tmp_path / "photos/a b.jpg", tmp_path / "photos/c.jpg")
+def test_samples() -> None:
+    found = load_captions(Path(__file__).parents[2] / "data/samples")
+    assert len(found.images) >= 30
+    assert len({image.path for image in found.images}) == len(found.images)
+
+
+def test_photos_without_splits(tmp_path: Path) -> None:
+    document = karpathy("a b", captions=1)
+    for image in document["images"]:
+        del image["split"]
+    document["images"][1]["sentences"][0]["raw"] = " two words\n"
+    write(tmp_path / "samples.json", document)
+    touch(tmp_path / "photos/0.jpg", tmp_path / "photos/1.jpg")
     found = load_captions(tmp_path)
-    assert (found.name, found.split) == ("samples", None)
-    assert [image.captions for image in found.images] == [("one", "two"), ("three",)]
+    assert found.split is None
+    assert [image.captions for image in found.images] == [("caption 0.0 .",), ("two words",)]
+    with pytest.raises(DataError, match="no split 'test'; splits in this file: none"):
+        load_captions(tmp_path, "test")
 
 
 def test_coco_keeps_ragged_captions(coco_folder: Path) -> None:
@@ -186,11 +195,18 @@ def test_not_a_caption_file(tmp_path: Path, content: bytes, message: str) -> Non
         (lambda d: d["images"][0].update(imgid=[1], sentences=[]), "neither a number"),
         (lambda d: d["images"].append(d["images"][0]), "image id 0 occurs twice"),
         (lambda d: d["images"][0].update(filename="1.jpg"), "file name '/1.jpg' occurs twice"),
-        (lambda d: d["images"][4].update(sentences=[]), "1 images have no caption.* 4.jpg"),
-        (lambda d: d["images"][4].pop("sentences"), "no caption"),
+        (
+            lambda d: d["images"][4].update(sentences=[]),
+            "a caption: 1, the first is 4.jpg",
+        ),
+        (lambda d: d["images"][4].pop("sentences"), "without a caption: 1"),
         (lambda d: d["images"][4].update(sentences=None), "expected a list"),
-        (lambda d: d["images"][4]["sentences"][1].update(raw=" "), "image 4: caption 1 is not"),
-        (lambda d: d["images"][4]["sentences"][1].pop("raw"), "caption 1 is not"),
+        (
+            lambda d: d["images"][4]["sentences"][1].update(raw=" "),
+            "sentence 1: `raw` is not",
+        ),
+        (lambda d: d["images"][4]["sentences"][1].pop("raw"), "sentence 1: `raw` is not"),
+        (lambda d: d["images"][4].update(sentences=["a"]), "sentence 0 is not an object"),
         (lambda d: d["images"][4].pop("filename"), "image 4: `filename` is not"),
         (lambda d: d["images"][4].update(filename="9.jpg"), "1 of 2 images are missing.*9.jpg"),
         (lambda d: d["images"][4].update(filename="9" * 999), "1 of 2 images are missing"),
@@ -207,13 +223,16 @@ def test_karpathy_faults(flickr: Path, change: Change, message: str) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda d: d["annotations"][0].update(image_id=7), "1 captions .* image_id 7"),
+        (
+            lambda d: d["annotations"][0].update(image_id=7),
+            "listed: 1, the first for image_id 7",
+        ),
         (lambda d: d["annotations"][0].update(id=10), "annotation id 10 occurs twice"),
         (lambda d: d["annotations"][0].update(caption=""), "annotation 0: `caption`"),
-        (lambda d: d["annotations"].pop(0), "1 images have no caption"),
+        (lambda d: d["annotations"].pop(0), "without a caption: 1"),
         (lambda d: d["annotations"].append(3), "annotation 6 is not an object"),
         (lambda d: d.update(annotations={}), "expected a list"),
-        (lambda d: d["images"][0].update(id=101), "image id 101 occurs twice"),
+        (lambda d: d["images"].append(d["images"][0]), "image id 100 occurs twice"),
         (lambda d: d["images"][0].pop("id"), "image 0 has no `id`"),
         (lambda d: d["images"][0].update(file_name="x.jpg"), "1 of 3 images are missing.*x.jpg"),
     ],

@@ -3,6 +3,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
+
 from rwkvsearch.data.errors import DataError
 from rwkvsearch.data.shards import find_shards, iterate_shards, read_classes
 

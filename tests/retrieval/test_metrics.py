@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+
 from rwkvsearch.data.errors import ModelError
 from rwkvsearch.retrieval.metrics import (
     class_embeddings,

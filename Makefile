@@ -1,0 +1,53 @@
+# Every target works in a clean clone with nothing but python3 and its venv module.
+
+export OMP_WAIT_POLICY = passive
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+READY = $(VENV)/.ready
+WORKERS ?= 2
+LIBRARY = .demo/library
+SHARED = ../shared/data/flickr8k
+DATA ?= $(if $(wildcard $(SHARED)),$(SHARED),data/samples)
+QUERIES ?= "a dog looking out of a window" "a red cup of coffee" "snowy mountains behind a lake"
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all test-ci check bench
+
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z.-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.venv: $(READY) ## the environment: this tree, editable, with pinned packages (VENV=, PYTHON=)
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[cpu,dev]'
+	mkdir -p .src
+	ln -sfn .. .src/rwkvsearch
+	touch $@
+
+demo: $(READY) ## index the sample photographs with the shipped model, then ask QUERIES
+	rm -rf $(LIBRARY)
+	$(BIN)/rwkvsearch index data/samples/photos --library $(LIBRARY)
+	@for query in $(QUERIES); do \
+		echo; echo "\$$ rwkvsearch query \"$$query\" --k 3"; \
+		$(BIN)/rwkvsearch query "$$query" --k 3 --library $(LIBRARY) || exit 1; \
+	done
+
+test: $(READY) ## what a change must pass, in minutes
+	$(BIN)/pytest -n $(WORKERS) -m "not slow and not browser and not scale and not gpu"
+
+test-all: $(READY) ## every test, also the slow and the large
+	$(BIN)/pytest -n $(WORKERS)
+
+test-ci: $(READY) ## the tests that drive a browser
+	$(BIN)/pytest -m browser || [ $$? -eq 5 ]  # 5: no such test
+
+check: $(READY) ## ruff and mypy
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+bench: $(READY) ## recall@k of the shipped model on DATA
+	$(BIN)/rwkvsearch bench recall --data $(DATA)

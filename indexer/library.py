@@ -1,0 +1,291 @@
+"""A library: the directory that holds one person's or team's index, opened as one thing.
+
+`library.sqlite` is the truth, `ann/` and `thumbs/` are derived, `library.lock` lets one writer in.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Engine, exists, func, select
+from sqlalchemy.orm import Session
+
+from rwkvsearch.data.errors import LibraryError
+from rwkvsearch.indexer.catalog import (
+    WRITES,
+    EmbeddingRow,
+    FileRow,
+    ModelRow,
+    RootRow,
+    library_errors,
+    open_catalog,
+)
+
+_CHUNK = 10_000  # values in one IN (...); SQLite's limit is 32,766
+
+IS_LIVE = exists().where(FileRow.image_id == EmbeddingRow.image_id)
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """A model in a library; `embeddings` counts all of its rows, live or not."""
+
+    key: int
+    model_id: str
+    preprocessing_id: str
+    dim: int
+    weights_sha256: str
+    embeddings: int
+
+
+@dataclass(frozen=True)
+class LibraryStats:
+    """What a library holds: `images` are distinct contents with an embedding and a live file."""
+
+    images: int
+    files: int
+    errors: int
+    errors_by_reason: dict[str, int]
+    roots: list[Path]
+    models: list[ModelInfo]
+    bytes_on_disk: int
+    synced_at: datetime | None
+
+
+class Library:
+    """An open library; close it, or use it in a `with` statement. Safe to share among threads."""
+
+    def __init__(self, path: Path, engine: Engine) -> None:
+        """Use `Library.open` or `Library.create`."""
+        self.path = path
+        self._engine = engine
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """The library in the directory `path`, read-only if the directory cannot be written.
+
+        Raises:
+            LibraryError: there is none, it is damaged, or a newer version made it.
+        """
+        path = path.absolute()
+        database = path / "library.sqlite"
+        if not database.is_file() or database.stat().st_size == 0:
+            raise LibraryError(f"no library at {path}; make one with `rwkvsearch index PATH`")
+        writable = os.access(path, os.W_OK) and os.access(database, os.W_OK)
+        return cls(path, open_catalog(database, read_only=not writable))
+
+    @classmethod
+    def create(cls, path: Path) -> Self:
+        """The library in the directory `path`, made if there is none yet.
+
+        Raises:
+            LibraryError: it cannot be made there, or what is there cannot be opened.
+        """
+        path = path.absolute()
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise LibraryError(f"cannot make a library at {path}: {error.strerror}") from error
+        return cls(path, open_catalog(path / "library.sqlite", create=True))
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._engine.dispose()
+
+    def __enter__(self) -> Self:
+        """The library itself."""
+        return self
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        """Close it."""
+        self.close()
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """A session that sees one state of the library from its first query on."""
+        with library_errors(self.path / "library.sqlite"), Session(self._engine) as session:
+            yield session
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """One transaction: committed when the block ends, undone when it raises."""
+        engine = self._engine.execution_options(**{WRITES: True})
+        with library_errors(self.path / "library.sqlite"), Session(engine) as session:
+            with session.begin():
+                yield session
+
+    @contextmanager
+    def writer(self) -> Iterator[None]:
+        """Be the one process that writes. The kernel lifts the lock when a process dies.
+
+        Raises:
+            LibraryError: another one is writing, or the directory cannot be written.
+        """
+        try:
+            stream = (self.path / "library.lock").open("a+")
+        except OSError as error:
+            raise LibraryError(f"cannot write to {self.path}: {error.strerror}") from error
+        with stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise LibraryError(
+                    f"another rwkvsearch is indexing into {self.path}; "
+                    "wait until it is done, or stop it"
+                ) from error
+            yield
+
+    def models(self) -> list[ModelInfo]:
+        """The models that have made embeddings here, oldest first."""
+        with self.read() as session:
+            count = func.count(EmbeddingRow.id)
+            rows = session.execute(
+                select(ModelRow, count)
+                .join(EmbeddingRow, EmbeddingRow.model == ModelRow.id)
+                .group_by(ModelRow.id)
+                .order_by(ModelRow.id)
+            )
+            return [
+                ModelInfo(m.id, m.model_id, m.preprocessing_id, m.dim, m.weights_sha256, number)
+                for m, number in rows
+            ]
+
+    def model(self, model_id: str, preprocessing_id: str) -> ModelInfo:
+        """The model asked for.
+
+        Raises:
+            LibraryError: it has no embeddings here; names those that have.
+        """
+        present = self.models()
+        for model in present:
+            if (model.model_id, model.preprocessing_id) == (model_id, preprocessing_id):
+                return model
+        if not present:
+            raise LibraryError(
+                f"the library at {self.path} is empty; fill it with `rwkvsearch index PATH`"
+            )
+        same = any(model.model_id == model_id for model in present)
+        names = [f"{m.model_id} ({m.preprocessing_id})" if same else m.model_id for m in present]
+        asked = f"{model_id} ({preprocessing_id})" if same else model_id
+        raise LibraryError(
+            f"this library was indexed with {', '.join(names)}; asked for {asked}: "
+            f"pass --model {present[-1].model_id} or run `rwkvsearch index` again "
+            f"with --model {model_id}"
+        )
+
+    def embeddings(
+        self, model_id: str, preprocessing_id: str
+    ) -> tuple[NDArray[np.int64], NDArray[np.float16]]:
+        """Image ids `[M]`, ascending, and embeddings `[M, D]` of the images with a live file.
+
+        Raises:
+            LibraryError: the model has no embeddings here.
+        """
+        model = self.model(model_id, preprocessing_id)
+        with self.read() as session:
+            rows = session.execute(
+                select(EmbeddingRow.image_id, EmbeddingRow.data)
+                .where(EmbeddingRow.model == model.key, IS_LIVE)
+                .order_by(EmbeddingRow.image_id)
+            ).all()
+        return self.unpack([(row[0], row[1]) for row in rows], model.dim)
+
+    def embeddings_of(
+        self, model: ModelInfo, image_ids: Sequence[int]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float16]]:
+        """Ids `[m]`, ascending, and embeddings `[m, D]` of those of `image_ids` that have one."""
+        rows: list[tuple[int, bytes]] = []
+        with self.read() as session:
+            for ids in chunks(image_ids):
+                found = session.execute(
+                    select(EmbeddingRow.image_id, EmbeddingRow.data).where(
+                        EmbeddingRow.model == model.key, EmbeddingRow.image_id.in_(ids)
+                    )
+                )
+                rows.extend((row[0], row[1]) for row in found)
+        return self.unpack(sorted(rows), model.dim)
+
+    def unpack(
+        self, rows: list[tuple[int, bytes]], dim: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float16]]:
+        """Rows of (image id, fp16 bytes) as arrays `[m]` and `[m, dim]`."""
+        packed = b"".join(data for _, data in rows)
+        if len(packed) != 2 * dim * len(rows):
+            raise LibraryError(f"{self.path}: an embedding has the wrong length; index again")
+        ids = np.array([image_id for image_id, _ in rows], np.int64)
+        return ids, np.frombuffer(packed, "<f2").astype(np.float16, copy=False).reshape(-1, dim)
+
+    def paths_of(self, image_ids: Sequence[int]) -> dict[int, list[Path]]:
+        """The absolute paths of each image, sorted; an image without a live file is left out."""
+        paths: dict[int, list[Path]] = {}
+        with self.read() as session:
+            for ids in chunks(image_ids):
+                rows = session.execute(
+                    select(FileRow.image_id, RootRow.path, FileRow.path)
+                    .join(RootRow, RootRow.id == FileRow.root_id)
+                    .where(FileRow.image_id.in_(ids))
+                )
+                for image_id, root, path in rows:
+                    if image_id is not None:
+                        paths.setdefault(image_id, []).append(root / path)
+        return {image_id: sorted(found) for image_id, found in sorted(paths.items())}
+
+    def stats(self) -> LibraryStats:
+        """Counts, roots, models and bytes on disk."""
+        with self.read() as session:
+            embedded = exists().where(EmbeddingRow.image_id == FileRow.image_id)
+            images, files = session.execute(
+                select(
+                    func.count(FileRow.image_id.distinct()).filter(embedded),
+                    func.count(FileRow.image_id),
+                )
+            ).one()
+            reasons = session.execute(
+                select(FileRow.error, func.count())
+                .where(FileRow.error.is_not(None))
+                .group_by(FileRow.error)
+                .order_by(func.count().desc(), FileRow.error)
+            )
+            errors = {reason: number for reason, number in reasons if reason is not None}
+            roots = session.execute(select(RootRow.path, RootRow.synced_at)).all()
+        times = [synced_at for _, synced_at in roots if synced_at is not None]
+        return LibraryStats(
+            images=images,
+            files=files,
+            errors=sum(errors.values()),
+            errors_by_reason=errors,
+            roots=sorted(path for path, _ in roots),
+            models=self.models(),
+            bytes_on_disk=self._bytes_on_disk(),
+            synced_at=datetime.fromtimestamp(max(times), UTC) if times else None,
+        )
+
+    def _bytes_on_disk(self) -> int:
+        # Not everything below the directory: models/ beside it belongs to all libraries.
+        files = [*self.path.glob("library.*"), *self.path.glob("ann/*")]
+        total = 0
+        for path in [*files, *self.path.glob("thumbs/**/*")]:
+            with suppress(FileNotFoundError):
+                total += path.stat().st_size if path.is_file() else 0
+        return total
+
+
+def chunks(numbers: Sequence[int]) -> Iterator[list[int]]:
+    """`numbers` as plain ints, in parts that fit into one IN (...)."""
+    ids = [int(number) for number in numbers]
+    return (ids[start : start + _CHUNK] for start in range(0, len(ids), _CHUNK))

@@ -1,0 +1,152 @@
+"""The training loop: one process on a CPU, resumable at every checkpoint."""
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from rwkvsearch.retrieval.rwkv_clip.model import RwkvClip
+from rwkvsearch.retrieval.training.initialise import initialise
+from rwkvsearch.retrieval.training.loss import contrastive_loss
+from rwkvsearch.retrieval.training.mixture import Batch, Source, Tokenize, draw_batch
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides the result, but for the data and the shape of the model."""
+
+    steps: int
+    peak_rate: float = 1e-3
+    warm_up: int = 100
+    """Steps from a rate of 0 to the peak; a cosine leads back to 0."""
+    weight_decay: float = 0.1
+    """For matrices only."""
+    clip: float = 1.0
+    """Largest norm of the gradient."""
+    small_size: int = 80
+    """Image size of the first part, pixels: fewer tokens, more pairs in the same time."""
+    small_part: float = 0.7
+    """Share of the steps at the small size."""
+    seed: int = 0
+
+    def rate(self, step: int) -> float:
+        """Return the learning rate of `step`."""
+        if step < self.warm_up:
+            return self.peak_rate * (step + 1) / self.warm_up
+        progress = (step - self.warm_up) / max(1, self.steps - self.warm_up)
+        return self.peak_rate * (1 + math.cos(math.pi * progress)) / 2
+
+    def image_size(self, step: int, full: int) -> int:
+        """Return the image size of `step`, pixels."""
+        return self.small_size if step < self.small_part * self.steps else full
+
+
+def train(
+    model: RwkvClip,
+    sources: Sequence[Source],
+    tokenize: Tokenize,
+    recipe: Recipe,
+    folder: Path,
+    *,
+    evaluate: Callable[[RwkvClip], dict[str, float]],
+    every: int = 100,
+    compiled: bool = False,
+) -> None:
+    """Train `model` in place, going on from `folder/checkpoint.pt` where there is one.
+
+    Writes the checkpoint and one JSON line of figures to `folder/log.jsonl` every `every` steps.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    optimizer = _optimizer(model, recipe)
+    start = _restore(model, optimizer, folder / "checkpoint.pt", recipe.seed)
+    if compiled:
+        for tower in (model.image, model.text):
+            for block in tower.blocks:
+                block.compile()
+    losses, began = [], time.monotonic()
+    batches = _batches(sources, tokenize, recipe, model.config.image.image_size, start)
+    for step, batch in enumerate(batches, start):
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.rate(step)
+        losses.append(_step(model, optimizer, batch, recipe.clip))
+        if (step + 1) % every == 0 or step + 1 == recipe.steps:
+            figures = {"step": step + 1, "loss": sum(losses) / len(losses)}
+            figures["pairs_per_second"] = len(losses) * len(batch.ids) / (time.monotonic() - began)
+            _save(model, optimizer, step + 1, folder / "checkpoint.pt")
+            _log(folder / "log.jsonl", figures | evaluate(model))
+            losses, began = [], time.monotonic()
+
+
+def _step(
+    model: RwkvClip, optimizer: torch.optim.Optimizer, batch: Batch, largest_norm: float
+) -> float:
+    model.train().requires_grad_(True)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        images, texts, _ = model(torch.from_numpy(batch.pixels), torch.from_numpy(batch.ids))
+    loss = contrastive_loss(images, texts, model.logit_scale, torch.from_numpy(batch.groups))
+    loss.backward()  # type: ignore[no-untyped-call]
+    torch.nn.utils.clip_grad_norm_(model.parameters(), largest_norm)
+    optimizer.step()
+    optimizer.zero_grad()
+    return loss.item()
+
+
+def _optimizer(model: RwkvClip, recipe: Recipe) -> torch.optim.Optimizer:
+    matrices = [p for p in model.parameters() if p.squeeze().ndim >= 2]
+    others = [p for p in model.parameters() if p.squeeze().ndim < 2]
+    groups = [
+        {"params": matrices, "weight_decay": recipe.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=recipe.peak_rate, betas=(0.9, 0.98), fused=True)
+
+
+def _batches(
+    sources: Sequence[Source], tokenize: Tokenize, recipe: Recipe, full_size: int, start: int
+) -> Iterator[Batch]:
+    """Yield the batches from `start` on; the next one is made while this one is used."""
+
+    def draw(step: int) -> Batch:
+        size = recipe.image_size(step, full_size)
+        return draw_batch(sources, tokenize, size=size, seed=recipe.seed, step=step)
+
+    with ThreadPoolExecutor(1) as pool:
+        pending = pool.submit(draw, start)
+        for step in range(start, recipe.steps):
+            batch = pending.result()
+            if step + 1 < recipe.steps:
+                pending = pool.submit(draw, step + 1)
+            yield batch
+
+
+def _restore(
+    model: RwkvClip, optimizer: torch.optim.Optimizer, path: Path, seed: int
+) -> int:
+    if not path.exists():
+        initialise(model, seed)
+        return 0
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    step: int = state["step"]
+    return step
+
+
+def _save(model: RwkvClip, optimizer: torch.optim.Optimizer, step: int, path: Path) -> None:
+    state: dict[str, object] = {"step": step, "model": model.state_dict()}
+    temporary = path.with_suffix(".tmp")
+    torch.save(state | {"optimizer": optimizer.state_dict()}, temporary)
+    temporary.replace(path)
+
+
+def _log(path: Path, figures: dict[str, float]) -> None:
+    rounded = {name: round(value, 4) for name, value in figures.items()}
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(rounded) + "\n")
+
+

@@ -1,0 +1,71 @@
+"""A fake encoder, exact and fast, and folders of tiny pictures."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from rwkvsearch.indexer.library import Library
+
+
+class FakeEncoder:
+    """Embeds a picture by its mean colour on a 2 x 2 grid: 12 numbers, normalised."""
+
+    preprocessing_id = "fake-8"
+    dim = 12
+    image_size = 8
+
+    def __init__(self, model_id: str = "fake", weights_sha256: str = "0" * 64) -> None:
+        self.model_id = model_id
+        self.weights_sha256 = weights_sha256
+        self.encoded = 0
+
+    def preprocess(self, image: Image.Image) -> NDArray[np.float32]:
+        pixels = np.asarray(image.resize((8, 8)), np.float32)
+        return np.ascontiguousarray(pixels.transpose(2, 0, 1) / 255)
+
+    def encode_pixels(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+        self.encoded += len(pixels)
+        cells = pixels.reshape(len(pixels), 3, 2, 4, 2, 4).mean(axis=(3, 5)).reshape(-1, 12) + 0.01
+        unit: NDArray[np.float32] = cells / np.linalg.norm(cells, axis=1, keepdims=True)
+        return unit
+
+
+def make_image(path: Path, seed: int) -> Path:
+    """A PNG of four coloured squares, another one for each seed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    colours = np.random.default_rng(seed).integers(0, 256, (2, 2, 3), dtype=np.uint8)
+    Image.fromarray(colours.repeat(8, 0).repeat(8, 1)).save(path, "PNG")
+    return path
+
+
+@pytest.fixture
+def encoder() -> FakeEncoder:
+    return FakeEncoder()
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Ten pictures in two folders."""
+    for seed in range(10):
+        make_image(tmp_path / "photos" / ("a" if seed < 5 else "b") / f"{seed}.png", seed)
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Iterator[Library]:
+    with Library.create(tmp_path / "library") as library:
+        yield library
+
+
+@pytest.fixture
+def paint() -> Callable[[Path, int], Path]:
+    return make_image
+
+
+@pytest.fixture
+def other_encoder() -> Callable[..., FakeEncoder]:
+    return FakeEncoder

@@ -1,0 +1,162 @@
+"""Opening, locking and damage: each a clear line, never a traceback of SQLite."""
+
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rwkvsearch.data.errors import LibraryError
+from rwkvsearch.indexer.library import Library
+from rwkvsearch.indexer.sync import sync
+
+
+def test_no_library(tmp_path: Path) -> None:
+    with pytest.raises(LibraryError, match="no library at .*; make one with `rwkvsearch index"):
+        Library.open(tmp_path / "none")
+    (tmp_path / "library.sqlite").touch()  # as a kill during the very first run leaves it
+    with pytest.raises(LibraryError, match="no library at "):
+        Library.open(tmp_path)
+    Library.create(tmp_path).close()
+    Library.open(tmp_path).close()
+
+
+def test_create_again_keeps_everything(library: Library, photos: Path, encoder: Any) -> None:
+    sync(library, [photos], encoder)
+    with Library.create(library.path) as again:
+        assert again.stats().images == 10
+
+
+def test_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(LibraryError, match="cannot make a library at .*file"):
+        Library.create(tmp_path / "file")
+
+
+def test_empty_library(library: Library) -> None:
+    with pytest.raises(LibraryError, match="is empty; fill it with `rwkvsearch index PATH`"):
+        library.embeddings("fake", "fake-8")
+    stats = library.stats()
+    assert (stats.images, stats.files, stats.synced_at) == (0, 0, None)
+    assert library.paths_of([1, 2]) == {}
+
+
+def test_newer_schema(library: Library) -> None:
+    with sqlite3.connect(library.path / "library.sqlite") as connection:
+        connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    for way in (Library.open, Library.create):
+        with pytest.raises(LibraryError, match="made by a newer rwkvsearch"):
+            way(library.path)
+
+
+def test_another_programs_database(tmp_path: Path) -> None:
+    connection = sqlite3.connect(tmp_path / "library.sqlite")
+    connection.execute("CREATE TABLE recipes (name)")
+    connection.close()
+    for way in (Library.open, Library.create):
+        with pytest.raises(LibraryError, match="is not a rwkvsearch library"):
+            way(tmp_path)
+
+
+def test_not_a_database(tmp_path: Path) -> None:
+    (tmp_path / "library.sqlite").write_text("words " * 1000)
+    for way in (Library.open, Library.create):
+        with pytest.raises(LibraryError, match="damaged or not a rwkvsearch library") as caught:
+            way(tmp_path)
+        assert "\n" not in str(caught.value)
+
+
+def test_damaged_pages(library: Library, photos: Path, encoder: Any) -> None:
+    sync(library, [photos], encoder)
+    library.close()
+    database = library.path / "library.sqlite"
+    data = bytearray(database.read_bytes())
+    data[4096:] = os.urandom(len(data) - 4096)
+    database.write_bytes(data)
+    with Library.open(library.path) as damaged:
+        for use in (damaged.stats, damaged.models, lambda: sync(damaged, [photos], encoder)):
+            with pytest.raises(LibraryError, match="damaged") as caught:
+                use()
+            assert "\n" not in str(caught.value)
+
+
+def test_stats_and_paths(library: Library, photos: Path, encoder: Any) -> None:
+    sync(library, [photos], encoder)
+    stats = library.stats()
+    assert (stats.images, stats.files, stats.errors, stats.roots) == (10, 10, 0, [photos])
+    assert stats.bytes_on_disk > 10_000
+    assert stats.synced_at is not None and stats.synced_at.tzinfo is not None
+    (photos / "a/0.png").unlink()
+    sync(library, [photos], encoder)
+    assert library.stats().images == 9
+    ids, embeddings = library.embeddings("fake", "fake-8")
+    assert ids.shape == (9,) and embeddings.shape == (9, 12)
+    assert embeddings.dtype == np.float16
+    assert len(library.paths_of(range(1000))) == 9
+
+
+def test_second_writer_is_told_and_readers_are_not_disturbed(
+    library: Library, photos: Path, encoder: Any
+) -> None:
+    sync(library, [photos], encoder)
+    with library.writer(), Library.open(library.path) as other:
+        with pytest.raises(LibraryError, match="another rwkvsearch is indexing into"):
+            sync(other, [photos], encoder)
+        with library.write():
+            assert other.stats().images == 10
+    assert sync(library, [photos], encoder).unchanged == 10
+
+
+def test_the_lock_of_a_killed_writer_is_gone(library: Library) -> None:
+    code = (
+        "import os, signal, sys; from pathlib import Path\n"
+        "from rwkvsearch.indexer.library import Library\n"
+        "with Library.open(Path(sys.argv[1])).writer(): os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code, library.path]).returncode == -9
+    with library.writer():
+        pass
+
+
+def test_read_only_folder(library: Library, photos: Path, encoder: Any, tmp_path: Path) -> None:
+    sync(library, [photos], encoder)
+    library.close()
+    for folder in (tmp_path, *tmp_path.parents):
+        if "pytest" in str(folder) and folder.stat().st_uid == os.geteuid():
+            folder.chmod(0o755)
+    code = (
+        "import os, sys; from pathlib import Path\n"
+        "from rwkvsearch.indexer.library import Library\n"
+        "from rwkvsearch.indexer.search import SearchIndex\n"
+        "from rwkvsearch.data.errors import LibraryError\n"
+        "if os.geteuid() == 0: os.setuid(65534)\n"
+        "with Library.open(Path(sys.argv[1])) as library:\n"
+        "    ids, embeddings = library.embeddings('fake', 'fake-8')\n"
+        "    index = SearchIndex.open(library, 'fake', 'fake-8')\n"
+        "    print(library.stats().images, index.search(embeddings[:1].astype('f4'), 1)[1])\n"
+        "    try:\n"
+        "        with library.writer(): pass\n"
+        "    except LibraryError as error: print(error)\n"
+    )
+    library.path.chmod(0o555)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", code, library.path], capture_output=True, text=True
+        )
+    finally:
+        library.path.chmod(0o755)
+    assert done.stderr == ""
+    assert done.stdout == f"10 [[1]]\ncannot write to {library.path}: Permission denied\n"
+
+
+def test_undecodable_library_path(tmp_path: Path, photos: Path, encoder: Any) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9 100%?#"))
+    with Library.create(path) as library:
+        sync(library, [photos], encoder)
+    with Library.open(path) as library:
+        assert library.stats().images == 10
