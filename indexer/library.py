@@ -183,9 +183,8 @@ class Library:
         names = [f"{m.model_id} ({m.preprocessing_id})" if same else m.model_id for m in present]
         asked = f"{model_id} ({preprocessing_id})" if same else model_id
         raise LibraryError(
-            f"this library was indexed with {', '.join(names)}; asked for {asked}: "
-            f"pass --model {present[-1].model_id} or run `rwkvsearch index` again "
-            f"with --model {model_id}"
+            f"this library was indexed with {', '.join(names)}, not with {asked}: "
+            f"run `rwkvsearch index` with the model you want, or choose another with --model"
         )
 
     def embeddings(

@@ -54,6 +54,8 @@ class TextTowerConfig:
     """Channels of one head N, even."""
     hidden: int
     """Channels inside channel mix."""
+    head_size_divisor: int
+    """Scales the eps of the GroupNorm: `1e-5 * head_size_divisor^2`."""
 
     @property
     def heads(self) -> int:
@@ -92,8 +94,14 @@ class ModelConfig:
 
     @classmethod
     def from_official(cls, values: Mapping[str, Any]) -> Self:
-        """Read a `model_config` JSON of the official RWKV-CLIP repository."""
+        """Read a `model_config` JSON of the official RWKV-CLIP repository.
+
+        Raises:
+            ModelError: a field is missing, or asks for what no published model has.
+        """
         try:
+            if values["dim_att"] != values["n_embd"] or values["image_with_cls_token"]:
+                raise ModelError("official model config: dim_att and class tokens are not supported")
             return cls(
                 ImageTowerConfig(
                     image_size=values["input_size"],
@@ -110,6 +118,7 @@ class ModelConfig:
                     width=values["n_embd"],
                     head_size=values["head_size"],
                     hidden=values["dim_ffn"],
+                    head_size_divisor=values["head_size_divisor"],
                 ),
             )
         except KeyError as error:
@@ -142,7 +151,13 @@ def _check(config: ModelConfig) -> None:
 
 
 _OFFICIAL_TEXT = TextTowerConfig(
-    context=77, vocabulary=49408, depth=6, width=640, head_size=64, hidden=2240
+    context=77,
+    vocabulary=49408,
+    depth=6,
+    width=640,
+    head_size=64,
+    hidden=2240,
+    head_size_divisor=8,
 )
 _B32 = ImageTowerConfig(
     image_size=224, patch_size=32, depth=12, width=640, heads=8, hidden_rate=5
@@ -157,7 +172,13 @@ B16 = ModelConfig(dataclasses.replace(_B32, patch_size=16), _OFFICIAL_TEXT)
 STARTER = ModelConfig(
     ImageTowerConfig(image_size=112, patch_size=16, depth=6, width=256, heads=8, hidden_rate=5),
     TextTowerConfig(
-        context=24, vocabulary=16384, depth=4, width=256, head_size=32, hidden=896
+        context=24,
+        vocabulary=16384,
+        depth=4,
+        width=256,
+        head_size=32,
+        hidden=896,
+        head_size_divisor=8,
     ),
 )
 """The model that ships in the package, small enough for a laptop without a GPU."""

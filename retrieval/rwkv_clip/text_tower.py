@@ -9,10 +9,6 @@ from rwkvsearch.kernels import bidirectional_shift
 from rwkvsearch.retrieval.rwkv_clip.config import TextTowerConfig
 from rwkvsearch.retrieval.rwkv_clip.mixing import Block, ChannelMix, TimeMix
 
-GROUP_NORM_EPS = 6.4e-4
-"""1e-5 times the square of the official `head_size_divisor`, 8."""
-
-
 class TextTower(nn.Module):
     """Token ids `[B, T]`, padded with 0 to the full context, to features `[B, D]`.
 
@@ -23,12 +19,13 @@ class TextTower(nn.Module):
     def __init__(self, config: TextTowerConfig) -> None:
         super().__init__()
         width, heads = config.width, config.heads
+        norm_eps = 1e-5 * config.head_size_divisor**2
         shift = partial(bidirectional_shift, heads=heads)
         self.embed = nn.Embedding(config.vocabulary, width)
         self.blocks = nn.Sequential(
             *(
                 Block(
-                    TimeMix(width, heads, GROUP_NORM_EPS, shift),
+                    TimeMix(width, heads, norm_eps, shift),
                     ChannelMix(width, config.hidden, shift, toward_neighbour=True),
                     first=index == 0,
                 )

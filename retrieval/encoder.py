@@ -1,0 +1,115 @@
+"""Pictures and texts to embeddings, with one installed model."""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional
+
+from rwkvsearch.data.errors import ModelError
+from rwkvsearch.data.preprocess import PREPROCESSING_ID, preprocess
+from rwkvsearch.data.tokenizer import Tokenizer
+from rwkvsearch.retrieval.models import DEFAULT_MODEL, ModelCard, checked_weights, read_card
+from rwkvsearch.retrieval.rwkv_clip.checkpoint import build, load_tensors
+from rwkvsearch.retrieval.rwkv_clip.config import ModelConfig
+from rwkvsearch.retrieval.rwkv_clip.model import RwkvClip
+
+TOKENS_AT_ONCE = 800
+"""Tokens of one micro-batch on the CPU: larger ones fall out of the cache and are slower."""
+
+
+class Encoder:
+    """An RWKV-CLIP model with its transform and its tokenizer, in float32.
+
+    Embeddings are float32, L2-normalised, `[B, D]`. Safe to share among threads.
+    """
+
+    def __init__(self, model: RwkvClip, card: ModelCard, device: torch.device) -> None:
+        """Use `Encoder.load`."""
+        text = model.config.text
+        self.card = card
+        self.config = model.config
+        self.device = device
+        self._model = model.to(device)
+        self._tokenizer = Tokenizer(text.vocabulary, text.context)
+
+    @classmethod
+    def load(cls, name: str = DEFAULT_MODEL, *, device: str | None = None) -> Self:
+        """Load an installed model by its name.
+
+        `device` is a torch device such as `cpu` or `cuda:0`; None takes `$RWKVSEARCH_DEVICE`, else
+        the CPU.
+
+        Raises:
+            ModelError: unknown or missing model, damaged weights, or a device that is not there.
+        """
+        card = read_card(name)
+        path = checked_weights(card)
+        model = build(ModelConfig.from_dict(card.config), load_tensors(path), str(path))
+        return cls(model, card, _device(device or os.environ.get("RWKVSEARCH_DEVICE") or "cpu"))
+
+    @property
+    def model_id(self) -> str:
+        """Name, weights and precision: embeddings under one id can be compared."""
+        return f"{self.card.name}-{self.card.sha256[:8]}-fp32"
+
+    @property
+    def preprocessing_id(self) -> str:
+        """Name of the image transform and its size."""
+        return f"{PREPROCESSING_ID}-{self.image_size}"
+
+    @property
+    def weights_sha256(self) -> str:
+        """Hash of the weights file."""
+        return self.card.sha256
+
+    @property
+    def dim(self) -> int:
+        """Size of an embedding D."""
+        return self.config.dim
+
+    @property
+    def image_size(self) -> int:
+        """Height and width of the input S, pixels."""
+        return self.config.image.image_size
+
+    def preprocess(self, image: Image.Image) -> NDArray[np.float32]:
+        """Return an RGB image as pixels `[3, S, S]`."""
+        return preprocess(image, self.image_size)
+
+    def encode_images(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
+        """Return the embeddings `[B, D]` of RGB images of any size."""
+        return self.encode_pixels(np.stack([self.preprocess(image) for image in images]))
+
+    def encode_pixels(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the embeddings `[B, D]` of pixels `[B, 3, S, S]`."""
+        return self._encode(self._model.image, pixels, self.config.image.rows**2)
+
+    def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return the embeddings `[B, D]` of texts; what is beyond the context is cut off."""
+        return self._encode(self._model.text, self._tokenizer(texts), self.config.text.context)
+
+    @torch.inference_mode()
+    def _encode(
+        self, tower: Callable[[Tensor], Tensor], inputs: NDArray[np.generic], tokens: int
+    ) -> NDArray[np.float32]:
+        size = max(1, TOKENS_AT_ONCE // tokens) if self.device.type == "cpu" else len(inputs)
+        parts = [tower(part.to(self.device)) for part in torch.from_numpy(inputs).split(size)]
+        embeddings: NDArray[np.float32] = functional.normalize(torch.cat(parts), dim=-1).cpu().numpy()
+        return embeddings
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(f"device {name!r} cannot be used: {reason}") from error
+    return device
+

@@ -1,0 +1,160 @@
+"""Which models there are, where their files lie, and how they are read.
+
+A model is a folder of `model.safetensors` and `config.json`. The starter model ships in the package;
+the others lie under `$RWKVSEARCH_HOME/models/`, put there by `pull.py`.
+"""
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+
+from rwkvsearch.data.errors import ModelError
+from rwkvsearch.retrieval.rwkv_clip.config import ModelConfig
+
+WEIGHTS_FILE = "model.safetensors"
+CONFIG_FILE = "config.json"
+DEFAULT_MODEL = "starter"
+_SHIPPED = Path(__file__).parent / "weights"
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A model this version knows by name."""
+
+    name: str
+    summary: str
+    repository: str | None = None
+    """Hub repository of the official checkpoint; None for a model that ships in the package."""
+    file: str = "model_31.pt"
+    """Checkpoint inside the repository."""
+    shape: str = "B/32"
+    """B/32 or B/16."""
+
+
+_OFFICIAL = "Kaichengalex/RWKV-CLIP-"
+MODELS = {
+    spec.name: spec
+    for spec in (
+        ModelSpec(DEFAULT_MODEL, "15M parameters, 112 px, ships in the package"),
+        ModelSpec("b32-yfcc15m", "150M parameters, trained on YFCC15M", f"{_OFFICIAL}B32-YFCC15M"),
+        ModelSpec("b32-laion10m", "150M parameters, trained on LAION10M", f"{_OFFICIAL}B32-LAION10M"),
+        ModelSpec("b32-laion30m", "150M parameters, trained on LAION30M", f"{_OFFICIAL}B32-LAION30M"),
+        ModelSpec(
+            "b16-laion10m",
+            "148M parameters, 196 patches, trained on LAION10M",
+            f"{_OFFICIAL}B16-LAION10M",
+            shape="B/16",
+        ),
+    )
+}
+"""Every model of this version, by name. Source: the official repository's model zoo."""
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What `config.json` says of the weights beside it."""
+
+    name: str
+    sha256: str
+    """Of the weights file."""
+    prompt: str
+    """Put before every text of a benchmark by default, such as `a photo of `; may be empty."""
+    config: dict[str, dict[str, int]]
+    """As `ModelConfig.from_dict` reads it."""
+    source: str
+    """Where the weights come from."""
+    licence: str
+    """Of the weights, which may differ from that of the code."""
+
+
+def home_folder() -> Path:
+    """Return `$RWKVSEARCH_HOME`, by default the platform's folder for user data; not created."""
+    named = os.environ.get("RWKVSEARCH_HOME")
+    return Path(named) if named else Path(platformdirs.user_data_dir("rwkvsearch"))
+
+
+def find_spec(name: str) -> ModelSpec:
+    """Return the model called `name`; an unknown name is a `ModelError` listing those there are."""
+    if name not in MODELS:
+        raise ModelError(f"no model is called {name!r}; there are {', '.join(MODELS)}")
+    return MODELS[name]
+
+
+def folder_of(spec: ModelSpec) -> Path:
+    """Return where the files of a model belong, present or not."""
+    root = home_folder() / "models" if spec.repository else _SHIPPED
+    return root / spec.name
+
+
+def is_present(spec: ModelSpec) -> bool:
+    """Return whether both files of a model are there."""
+    return all((folder_of(spec) / name).is_file() for name in (WEIGHTS_FILE, CONFIG_FILE))
+
+
+def read_card(name: str) -> ModelCard:
+    """Read the `config.json` of an installed model.
+
+    Raises:
+        ModelError: the name is unknown, the model is not installed, or its file is malformed.
+    """
+    spec = find_spec(name)
+    if not is_present(spec):
+        remedy = f"run `rwkvsearch model pull {name}`" if spec.repository else "reinstall rwkvsearch"
+        raise ModelError(f"model {name} is not installed in {folder_of(spec)}: {remedy}")
+    path = folder_of(spec) / CONFIG_FILE
+    try:
+        return ModelCard(**json.loads(path.read_text("utf-8")))
+    except (ValueError, TypeError) as error:
+        raise ModelError(f"{path}: damaged: {error}") from error
+
+
+def checked_weights(card: ModelCard) -> Path:
+    """Return the path of the weights after comparing their hash with the card's.
+
+    Raises:
+        ModelError: the file is not the one the card was written for.
+    """
+    spec = find_spec(card.name)
+    path = folder_of(spec) / WEIGHTS_FILE
+    found = sha256_of(path)
+    if found != card.sha256:
+        remedy = f"`rwkvsearch model pull {card.name}`" if spec.repository else "reinstall rwkvsearch"
+        raise ModelError(
+            f"{path}: damaged weights (sha256 {found[:12]}... instead of {card.sha256[:12]}...): "
+            f"{remedy} to replace them"
+        )
+    return path
+
+
+def describe(name: str) -> str:
+    """Return what is known of an installed model: its card, then its `README.md` where it has one."""
+    card = read_card(name)
+    shape = ModelConfig.from_dict(card.config)
+    facts = {
+        "model": card.name,
+        "weights": f"{folder_of(find_spec(name)) / WEIGHTS_FILE} (sha256 {card.sha256})",
+        "image": f"{shape.image.image_size} px, {shape.image.rows**2} patches of "
+        f"{shape.image.patch_size} px, {shape.image.depth} blocks",
+        "text": f"{shape.text.context} tokens of {shape.text.vocabulary:,}, "
+        f"{shape.text.depth} blocks",
+        "embedding": f"{shape.dim} numbers",
+        "prompt": repr(card.prompt),
+        "source": card.source,
+        "licence": card.licence,
+    }
+    lines = [f"{key:<10} {value}" for key, value in facts.items()]
+    readme = folder_of(find_spec(name)) / "README.md"
+    return "\n".join([*lines, "", readme.read_text("utf-8")] if readme.is_file() else lines)
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read: {error.strerror}") from error

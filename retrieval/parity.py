@@ -1,0 +1,248 @@
+"""Compare this implementation with golden numbers: `python -m rwkvsearch.retrieval.parity DIR`.
+
+DIR holds any of: `<model>.json` with a `config` and `<model>.npz` with its truth, `<cases>.json` with
+Bi-WKV cases and their npz, token ids of texts, pixels of pictures. Weights and inputs that are not
+stored come from `recipe.py`. Every line of the table is one tensor, or the worst of a group.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from rwkvsearch.data.errors import DataError, RwkvSearchError
+from rwkvsearch.data.preprocess import preprocess
+from rwkvsearch.data.tokenizer import Tokenizer
+from rwkvsearch.kernels import available_backends, bi_wkv
+from rwkvsearch.retrieval import recipe
+from rwkvsearch.retrieval.rwkv_clip.checkpoint import build, official_name
+from rwkvsearch.retrieval.rwkv_clip.config import ModelConfig
+from rwkvsearch.retrieval.rwkv_clip.model import RwkvClip
+from rwkvsearch.retrieval.training.loss import contrastive_loss
+
+EMBEDDING_LIMIT = WKV_LIMIT = 5e-6
+MIDDLE_LIMIT = PIXEL_LIMIT = 1e-5
+PIXEL_SIZE, PIXEL_STEP = 224, 7
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One comparison; `error` is relative to the largest value of the truth unless said otherwise."""
+
+    what: str
+    error: float
+    limit: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether the error is a number within the limit."""
+        return self.error <= self.limit
+
+    def __str__(self) -> str:
+        """Return the line of the table."""
+        verdict = "ok" if self.passed else "BEYOND"
+        return f"{self.what:<44} {self.error:>9.1e} {self.limit:>9.1e}  {verdict}"
+
+
+def main() -> int:
+    """Print the table; return 0 when every line is within its limit, else 1."""
+    parser = argparse.ArgumentParser(prog="rwkvsearch.retrieval.parity", description=__doc__)
+    parser.add_argument("folder", type=Path)
+    out = sys.stdout
+    out.write(f"{'tensor':<44} {'error':>9} {'limit':>9}\n")
+    count = failed = 0
+    try:
+        for line in compare(parser.parse_args().folder):
+            out.write(f"{line}\n")
+            out.flush()
+            count, failed = count + 1, failed + (not line.passed)
+    except RwkvSearchError as error:
+        sys.stderr.write(f"parity: {error}\n")
+        return 1
+    out.write(f"{count - failed} passed, {failed} failed\n")
+    return 1 if failed or not count else 0
+
+
+def compare(folder: Path) -> Iterator[Line]:
+    """Yield every comparison that the files of `folder` allow.
+
+    Raises:
+        DataError: there is no such folder, or nothing to compare in it.
+        ModelError: generated or stored weights do not fit a model's config.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder")
+    found = False
+    for path in sorted(folder.glob("*.json")):
+        content = json.loads(path.read_text("utf-8"))
+        arrays = _arrays(path.with_suffix(".npz"))
+        if isinstance(content, dict) and "config" in content:
+            found = True
+            yield from _model(path.stem, content, arrays)
+        elif isinstance(content, list) and content and "ids" in content[0]:
+            found = True
+            yield _tokens(path.stem, content)
+        elif isinstance(content, list) and content and "name" in content[0] and arrays:
+            found = True
+            yield from _wkv(path.stem, content, arrays)
+    for path in sorted(folder.glob("*.npz")):
+        pictures = _arrays(path)
+        if any(key.endswith("/pixels_sub") for key in pictures):
+            found = True
+            yield from _pixels(path.stem, pictures)
+    if not found:
+        raise DataError(f"{folder}: no fixtures (model, Bi-WKV, token or pixel files)")
+
+
+def _model(name: str, about: Mapping[str, Any], truth: Arrays) -> Iterator[Line]:
+    config = ModelConfig.from_official(about["config"])
+    model = build(config, _weights(about, truth), name)
+    pixels, ids = (torch.from_numpy(x) for x in _inputs(config, about, truth))
+    middle = _Recorder(model)
+    with torch.no_grad():
+        images, texts, scale = model(pixels, ids)
+    got = {"img_emb": images, "txt_emb": texts, "logit_scale": scale}
+    for key, tensor in got.items():
+        wanted = truth.get(f"{key}_f64", truth.get(key))
+        if wanted is not None:
+            yield Line(f"{name}/{key}", _error(tensor, wanted), EMBEDDING_LIMIT)
+    for key in sorted(truth):
+        if key.startswith("mid/"):
+            tensor_name, first_tokens = key.removeprefix("mid/").removesuffix("[0,:4]"), key[-1] == "]"
+            tensor = middle.tensors[tensor_name]
+            tensor = tensor[0, :4] if first_tokens else tensor
+            yield Line(f"{name}/{key}", _error(tensor, truth[key]), MIDDLE_LIMIT)
+    yield from _gradients(name, model, pixels, ids, truth)
+
+
+def _gradients(
+    name: str, model: RwkvClip, pixels: Tensor, ids: Tensor, truth: Arrays
+) -> Iterator[Line]:
+    """Compare the contrastive loss and its gradients; float64, as the truth was computed."""
+    if "clip_loss_f64" not in truth:
+        return
+    model = model.double().requires_grad_(True)
+    images, texts, _ = model(pixels.double(), ids)
+    loss = contrastive_loss(images, texts, model.logit_scale, torch.arange(len(ids)))
+    loss.backward()  # type: ignore[no-untyped-call]
+    yield Line(f"{name}/clip_loss", _error(loss, truth["clip_loss_f64"]), MIDDLE_LIMIT)
+    errors = {
+        key: _error(torch.zeros_like(p) if p.grad is None else p.grad, truth[key])
+        for our_name, p in model.named_parameters()
+        if (key := f"grad/{official_name(our_name)}") in truth
+    }
+    if errors:
+        worst = max(errors, key=lambda key: errors[key])
+        yield Line(f"{name}/{len(errors)} gradients, {worst[-20:]}", errors[worst], MIDDLE_LIMIT)
+
+
+class _Recorder:
+    """Keeps the intermediate tensors of a forward pass under the fixtures' names."""
+
+    def __init__(self, model: RwkvClip) -> None:
+        self.tensors: dict[str, Tensor] = {}
+        self._keep("img_patch", model.image.patch_embed, lambda x: x.flatten(2).transpose(1, 2))
+        self._keep("txt_tokens", model.text.norm)
+        self._keep("img_tokens", model.image.norm)
+        for prefix, tower in (("img", model.image), ("txt", model.text)):
+            for index, block in enumerate(tower.blocks):
+                self._keep(f"{prefix}_block{index}", block)
+                self._keep(f"{prefix}_att{index}", block.time_mix)
+                self._keep(f"{prefix}_ffn{index}", block.channel_mix)
+                self._keep(f"{prefix}_lnx{index}", block.time_mix.norm)
+
+    def _keep(self, name: str, module: torch.nn.Module, change: Any = lambda x: x) -> None:
+        def hook(_module: torch.nn.Module, _inputs: Any, output: Tensor) -> None:
+            self.tensors[name] = change(output)
+
+        module.register_forward_hook(hook)
+
+
+def _wkv(name: str, cases: list[dict[str, Any]], arrays: Arrays) -> Iterator[Line]:
+    for backend, reason in available_backends().items():
+        if reason:
+            sys.stderr.write(f"parity: backend {backend} left out: {reason}\n")
+            continue
+        for case in (str(case["name"]) for case in cases):
+            if f"{case}/y" not in arrays:
+                continue
+            inputs = [
+                torch.from_numpy(arrays[f"{case}/{key}"]).requires_grad_() for key in "rkvwu"
+            ]
+            y = bi_wkv(*inputs, backend=backend)
+            grads = torch.autograd.grad(
+                y, inputs, torch.from_numpy(arrays[f"{case}/gy"]), materialize_grads=True
+            )
+            results = dict(zip(("y", "gr", "gk", "gv", "gw", "gu"), (y, *grads), strict=True))
+            error = max(_error(t, arrays[f"{case}/{key}"]) for key, t in results.items())
+            yield Line(f"{name}/{case}, {backend}, y and gradients", error, WKV_LIMIT)
+
+
+def _tokens(name: str, cases: list[dict[str, Any]]) -> Line:
+    tokenizer = Tokenizer(context=len(cases[0]["ids"]))
+    ids = tokenizer([case["text"] for case in cases])
+    wrong = int((ids != np.array([case["ids"] for case in cases])).any(axis=1).sum())
+    return Line(f"{name}, {len(cases)} texts, number that differ", wrong, 0)
+
+
+def _pixels(name: str, arrays: Arrays) -> Iterator[Line]:
+    for key in sorted(arrays):
+        picture = key.removesuffix("/pixels_sub")
+        if picture != key:
+            stored = arrays.get(f"{picture}/rgb", arrays.get(f"{picture}/l"))
+            image = Image.fromarray(np.asarray(stored)).convert("RGB")
+            pixels = preprocess(image, PIXEL_SIZE)[:, ::PIXEL_STEP, ::PIXEL_STEP]
+            error = float(np.abs(pixels - arrays[key]).max())
+            yield Line(f"{name}/{picture}, absolute", error, PIXEL_LIMIT)
+
+
+def _weights(about: Mapping[str, Any], stored: Arrays) -> dict[str, Tensor]:
+    return {
+        key: torch.tensor(
+            stored[f"sd/{key}"]
+            if f"sd/{key}" in stored
+            else recipe.weight(about["seed"], key, shape)
+        ).to(getattr(torch, dtype))
+        for key, (shape, dtype) in about["state_dict"].items()
+    }
+
+
+def _inputs(
+    config: ModelConfig, about: Mapping[str, Any], stored: Arrays
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return pixels `[B, 3, S, S]` and ids `[B, T]`."""
+    seed, batch, text = about["seed"], about["batch"], config.text
+    pixels, ids = stored.get("images"), stored.get("tokens")
+    if pixels is None:
+        pixels = recipe.images(seed, batch, config.image.image_size)
+    if ids is None:
+        ids = recipe.tokens(seed, batch, text.context, text.vocabulary, about["lengths"])
+    return pixels, ids
+
+
+def _arrays(path: Path) -> Arrays:
+    if not path.exists():
+        return {}
+    with np.load(path) as file:
+        return dict(file)
+
+
+def _error(tensor: Tensor, truth: NDArray[Any]) -> float:
+    """Return the largest error relative to the largest value of the truth; nan if any value is."""
+    difference = tensor.detach().double().numpy() - truth.astype(np.float64)
+    return float(np.abs(difference).max() / max(np.abs(truth).max(), np.finfo(np.float32).tiny))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,263 @@
+"""The command line: every command is a sentence about the library. Heavy imports wait for their use."""
+
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rwkvsearch.data.errors import QueryError, RwkvSearchError
+
+app = typer.Typer(
+    name="rwkvsearch",
+    help="Find any picture in your folders by describing it, or by showing another one.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+model_app = typer.Typer(no_args_is_help=True, help="List, describe and fetch models.")
+bench_app = typer.Typer(no_args_is_help=True, help="Measure a model on your own data.")
+app.add_typer(model_app, name="model")
+app.add_typer(bench_app, name="bench")
+
+LibraryOption = Annotated[
+    Path | None,
+    typer.Option("--library", help="Folder of the library."),
+]
+ModelOption = Annotated[
+    str | None, typer.Option("--model", help="Model by name; see `rwkvsearch model list`.")
+]
+DeviceOption = Annotated[
+    str | None,
+    typer.Option("--device", help="cpu, cuda, cuda:1, ...", envvar="RWKVSEARCH_DEVICE"),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+def main() -> None:
+    """Run the command line: one line and exit code 1 for a mistake, 2 for wrong usage."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    warnings.filterwarnings("ignore", module="PIL")
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
+    try:
+        app()
+    except RwkvSearchError as error:
+        typer.echo(f"rwkvsearch: {error}", err=True)
+        raise SystemExit(1) from None
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"rwkvsearch {version('rwkvsearch')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def index(
+    paths: Annotated[list[Path], typer.Argument(help="Folders of pictures, or single pictures.")],
+    library: LibraryOption = None,
+    model: ModelOption = None,
+    device: DeviceOption = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Threads that decode; default: one per core.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures encoded at once.")] = 64,
+    max_megapixels: Annotated[
+        float, typer.Option(min=0.001, help="Larger pictures are skipped.")
+    ] = 128.0,
+) -> None:
+    """Bring the library up to date with folders of pictures.
+
+    Only what is new is read. A picture that cannot be used is named with its reason and skipped.
+    Stop with Ctrl-C at any time: what is done is kept, and the next run goes on from there.
+    """
+    from rwkvsearch.indexer.library import Library
+    from rwkvsearch.indexer.sync import sync
+    from rwkvsearch.retrieval.encoder import Encoder
+    from rwkvsearch.ui.render import SyncProgress, report_as_text
+
+    encoder = Encoder.load(model or "starter", device=device)
+    progress = SyncProgress()
+    with Library.create(_library(library)) as opened:
+        try:
+            report = sync(
+                opened,
+                paths,
+                encoder,
+                workers=workers,
+                batch_size=batch_size,
+                max_megapixels=max_megapixels,
+                progress=progress,
+            )
+        except KeyboardInterrupt:
+            progress.close()
+            typer.echo("stopped; what is done is kept, run the same command to go on", err=True)
+            raise
+        finally:
+            progress.close()
+        typer.echo(report_as_text(report, opened.path))
+
+
+@app.command()
+def query(
+    text: Annotated[str | None, typer.Argument(help="What the picture shows.")] = None,
+    image: Annotated[
+        Path | None, typer.Option("--image", help="Find pictures like this one instead.")
+    ] = None,
+    k: Annotated[int, typer.Option("--k", "-k", min=1, help="Number of hits.")] = 10,
+    library: LibraryOption = None,
+    model: ModelOption = None,
+    device: DeviceOption = None,
+    as_json: JsonOption = False,
+    as_paths: Annotated[bool, typer.Option("--paths", help="Print paths only.")] = False,
+) -> None:
+    """Find pictures by words, or by a picture."""
+    from rwkvsearch.ui.render import hits_as_json, hits_as_table
+
+    if (text is None) == (image is None):
+        raise typer.BadParameter("give either words or --image FILE")
+    if text is not None and not text.strip():
+        raise QueryError("the query is empty: describe what the picture shows")
+    if as_json and as_paths:
+        raise typer.BadParameter("give either --json or --paths")
+
+    from rwkvsearch.retrieval.engine import SearchEngine
+
+    with SearchEngine.open(_library(library), model=model, device=device) as engine:
+        hits = engine.query(text, k) if text is not None else engine.query_image(Path(image or ""), k)
+        if as_json:
+            asked = {"query": text, "image": str(image) if image else None}
+            typer.echo(hits_as_json(asked | {"model": engine.encoder.model_id}, hits))
+        elif as_paths:
+            typer.echo("".join(f"{hit.path}\n" for hit in hits), nl=False)
+        else:
+            typer.echo(hits_as_table(hits))
+
+
+@app.command()
+def stats(library: LibraryOption = None, as_json: JsonOption = False) -> None:
+    """Show what the library holds."""
+    from rwkvsearch.indexer.library import Library
+    from rwkvsearch.ui.render import stats_as_json, stats_as_text
+
+    with Library.open(_library(library)) as opened:
+        render = stats_as_json if as_json else stats_as_text
+        typer.echo(render(opened.path, opened.stats()))
+
+
+@model_app.command("list")
+def model_list() -> None:
+    """List the models of this version."""
+    from rwkvsearch.retrieval.models import MODELS, is_present
+
+    for spec in MODELS.values():
+        state = "installed" if is_present(spec) else "not installed"
+        typer.echo(f"{spec.name:<14} {state:<14} {spec.summary}")
+
+
+@model_app.command("info")
+def model_info(
+    name: Annotated[str, typer.Argument(help="See `rwkvsearch model list`.")] = "starter",
+) -> None:
+    """Describe an installed model: shape, source, licence, hash."""
+    from rwkvsearch.retrieval.models import describe
+
+    typer.echo(describe(name))
+
+
+@model_app.command("pull")
+def model_pull(
+    name: Annotated[str, typer.Argument(help="See `rwkvsearch model list`.")],
+    revision: Annotated[
+        str | None, typer.Option(help="Commit of the hub repository; default: the newest.")
+    ] = None,
+    file: Annotated[
+        Path | None, typer.Option("--from", help="Convert this checkpoint; nothing is downloaded.")
+    ] = None,
+) -> None:
+    """Fetch official weights from the Hugging Face hub and convert them to safetensors.
+
+    The only command that goes out to the network. The download is checked against the hash that
+    the hub states for it.
+    """
+    from rwkvsearch.retrieval.pull import pull
+
+    typer.echo(f"installed {pull(name, revision=revision, file=file)}")
+
+
+@bench_app.command("recall")
+def bench_recall(
+    data: Annotated[Path, typer.Option(help="Karpathy or COCO captions json, or its folder.")],
+    split: Annotated[
+        str | None, typer.Option(help="Default: test where there is one, else all images.")
+    ] = None,
+    prefix: Annotated[
+        str | None, typer.Option(help="Put before every caption; default: the model's.")
+    ] = None,
+    model: ModelOption = None,
+    device: DeviceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure recall@1, 5 and 10, text to image and image to text."""
+    from rwkvsearch.data.captions import load_captions
+    from rwkvsearch.ui.render import counting, recall_as_json, recall_as_text
+
+    captions = load_captions(data, split)
+
+    from rwkvsearch.retrieval.benchmark import measure_recall
+    from rwkvsearch.retrieval.encoder import Encoder
+
+    encoder = Encoder.load(model or "starter", device=device)
+    prefix = encoder.card.prompt if prefix is None else prefix
+    total = len(captions.images) + sum(len(item.captions) for item in captions.images)
+    with counting(total) as progress:
+        result = measure_recall(encoder, captions, prefix, progress)
+    typer.echo((recall_as_json if as_json else recall_as_text)(result, encoder.model_id))
+
+
+@bench_app.command("classify")
+def bench_classify(
+    data: Annotated[str, typer.Option(help="WebDataset: a folder, a glob or one .tar.")],
+    template: Annotated[
+        list[str] | None, typer.Option(help="Sentence with {} for the class name; repeatable.")
+    ] = None,
+    model: ModelOption = None,
+    device: DeviceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure zero-shot classification; the classes are the distinct texts of the shards."""
+    if wrong := [sentence for sentence in template or [] if sentence.count("{}") != 1]:
+        raise typer.BadParameter(f"a template holds {{}} once: {wrong[0]!r}")
+
+    from rwkvsearch.data.shards import find_shards
+    from rwkvsearch.ui.render import accuracy_as_json, accuracy_as_text, counting
+
+    find_shards(data)
+
+    from rwkvsearch.retrieval.benchmark import TEMPLATES, measure_accuracy
+    from rwkvsearch.retrieval.encoder import Encoder
+
+    encoder = Encoder.load(model or "starter", device=device)
+    with counting(None) as progress:
+        result = measure_accuracy(encoder, data, template or TEMPLATES, progress)
+    typer.echo((accuracy_as_json if as_json else accuracy_as_text)(result, encoder.model_id))
+
+
+def _library(path: Path | None) -> Path:
+    from rwkvsearch.retrieval.models import home_folder
+
+    return path or home_folder()

@@ -1,0 +1,166 @@
+"""Results as text: for people, for pipes, for programs. Nothing here computes."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+if TYPE_CHECKING:
+    from rwkvsearch.indexer.library import LibraryStats
+    from rwkvsearch.indexer.protocols import SyncEvent, SyncReport
+    from rwkvsearch.retrieval.benchmark import Accuracy, RecallResult
+    from rwkvsearch.retrieval.engine import Hit
+
+
+def hits_as_table(hits: list[Hit]) -> str:
+    """Return one line a hit: rank, score, path; further files of the same content below it."""
+    lines = [f"{'rank':>4}  {'score':>6}  path"] if hits else []
+    for hit in hits:
+        lines.append(f"{hit.rank:>4}  {hit.score:>6.3f}  {printable(hit.path)}")
+        lines += [f"{'':>4}  {'same':>6}  {printable(path)}" for path in hit.paths[1:]]
+    return "\n".join(lines)
+
+
+def hits_as_json(query: dict[str, Any], hits: list[Hit]) -> str:
+    """Return one object: the query, the library's model, and `hits`."""
+    rows = [
+        {
+            "rank": hit.rank,
+            "path": str(hit.path),
+            "score": round(hit.score, 6),
+            "image_id": hit.image_id,
+            "paths": [str(path) for path in hit.paths],
+        }
+        for hit in hits
+    ]
+    return json.dumps(query | {"hits": rows}, indent=2)
+
+
+def report_as_text(report: SyncReport, library: Path) -> str:
+    """Return what a sync did, in two lines at most."""
+    counts = {
+        "embedded": report.added,
+        "already known": report.reused,
+        "unchanged": report.unchanged,
+        "gone": report.removed,
+        "skipped": len(report.errors),
+    }
+    shown = ", ".join(f"{number:,} {name}" for name, number in counts.items() if number)
+    rate = f" ({report.added / report.seconds:.0f} pictures/s)" if report.added else ""
+    found = f"{report.scanned:,} files: {shown or 'nothing to do'}"
+    return f"{found}; {report.seconds:.1f} s{rate}\nlibrary: {printable(library)}"
+
+
+def stats_as_text(path: Path, stats: LibraryStats) -> str:
+    """Return what a library holds, one fact a line."""
+    lines = [
+        f"library   {printable(path)} ({stats.bytes_on_disk / 1e6:,.1f} MB)",
+        f"images    {stats.images:,} different pictures in {stats.files:,} files",
+        f"synced    {stats.synced_at:%Y-%m-%d %H:%M} UTC" if stats.synced_at else "synced    never",
+        *(f"folder    {printable(root)}" for root in stats.roots),
+        *(f"model     {model.model_id} ({model.embeddings:,} embeddings)" for model in stats.models),
+        f"errors    {stats.errors:,} files that could not be used",
+        *(f"          {count:,} {reason}" for reason, count in stats.errors_by_reason.items()),
+    ]
+    return "\n".join(lines)
+
+
+def stats_as_json(path: Path, stats: LibraryStats) -> str:
+    """Return the same as one object."""
+    return json.dumps(
+        {
+            "library": str(path),
+            "images": stats.images,
+            "files": stats.files,
+            "errors": stats.errors,
+            "errors_by_reason": stats.errors_by_reason,
+            "roots": [str(root) for root in stats.roots],
+            "models": [
+                {"id": m.model_id, "dim": m.dim, "embeddings": m.embeddings} for m in stats.models
+            ],
+            "bytes": stats.bytes_on_disk,
+            "synced_at": stats.synced_at.isoformat() if stats.synced_at else None,
+        },
+        indent=2,
+    )
+
+
+def recall_as_text(result: RecallResult, model_id: str) -> str:
+    """Return both directions as a table."""
+    recall = result.recall
+    header = "".join(f"{name:>8}" for name in recall.text_to_image)
+    rows = [("text -> image", recall.text_to_image), ("image -> text", recall.image_to_text)]
+    table = [f"{name:<15}" + "".join(f"{v:>8.1f}" for v in values.values()) for name, values in rows]
+    what = f"{result.images:,} images, {result.captions:,} captions, prefix {result.prefix!r}"
+    return "\n".join([f"{model_id}: recall in percent, {what}", f"{'':<15}{header}", *table])
+
+
+def recall_as_json(result: RecallResult, model_id: str) -> str:
+    """Return both directions as one object."""
+    return json.dumps(
+        {
+            "model": model_id,
+            "text_to_image": _rounded(result.recall.text_to_image),
+            "image_to_text": _rounded(result.recall.image_to_text),
+            "images": result.images,
+            "captions": result.captions,
+            "prefix": result.prefix,
+            "ties": "pessimistic",
+        },
+        indent=2,
+    )
+
+
+def accuracy_as_text(result: Accuracy, model_id: str) -> str:
+    """Return top-1 and top-5 accuracy as one line."""
+    what = f"{result.images:,} images, {result.classes:,} classes"
+    return f"{model_id}: top-1 {result.top1:.1f} %, top-5 {result.top5:.1f} % ({what})"
+
+
+def accuracy_as_json(result: Accuracy, model_id: str) -> str:
+    """Return top-1 and top-5 accuracy as one object."""
+    top = _rounded({"top1": result.top1, "top5": result.top5})
+    counts = {"images": result.images, "classes": result.classes}
+    return json.dumps({"model": model_id} | top | counts, indent=2)
+
+
+@contextmanager
+def counting(total: int | None) -> Iterator[Callable[[int], None]]:
+    """Give a callback that advances a progress bar on stderr; `total` None when not known."""
+    with tqdm(total=total, disable=not sys.stderr.isatty(), leave=False) as bar:
+        yield bar.update
+
+
+class SyncProgress:
+    """A progress bar for `sync` on stderr; silent but for bad files when that is no terminal."""
+
+    def __init__(self) -> None:
+        self._bar = tqdm(unit=" files", disable=not sys.stderr.isatty(), leave=False)
+
+    def __call__(self, event: SyncEvent) -> None:
+        """Draw an event, and name the file it is about."""
+        if event.path is not None:
+            self._bar.write(f"skipped {printable(event.path)}: {event.reason}", file=sys.stderr)
+        self._bar.set_description(f"{event.stage}, {event.errors} errors", refresh=False)
+        self._bar.total = event.total
+        self._bar.update(event.done - self._bar.n)
+
+    def close(self) -> None:
+        """Remove the bar."""
+        self._bar.close()
+
+
+def printable(path: Path) -> str:
+    """Return a path on one line, whatever is in its name."""
+    text = str(path)
+    return text if text.isprintable() else repr(text)[1:-1]
+
+
+def _rounded(values: dict[str, float]) -> dict[str, float]:
+    return {name: round(value, 2) for name, value in values.items()}
