@@ -1,7 +1,8 @@
 """CLIP's byte pair encoding, exact, with a vocabulary that can be cut to its first merges.
 
-Ids: 0-255 single bytes, 256-511 single bytes that end a word, then one per merge, then the start mark
-and the end mark. Source: CLIP (arXiv 2103.00020) and its published vocabulary, see `vocabulary/LICENSE`.
+Ids: 0-255 single bytes, 256-511 single bytes that end a word, then one per merge, then the start
+mark and the end mark. Source: CLIP (arXiv 2103.00020) and its published vocabulary, see
+`vocabulary/LICENSE`.
 """
 
 import html
@@ -37,7 +38,9 @@ class Tokenizer:
         """Keep the first `vocabulary - 514` merges; pad or cut to `context` tokens."""
         merges = vocabulary - BYTE_SYMBOLS - 2
         if not 0 <= merges <= MERGES:
-            raise ModelError(f"vocabulary of {vocabulary}: expected 514 to {BYTE_SYMBOLS + MERGES + 2}")
+            raise ModelError(
+                f"vocabulary of {vocabulary}: expected 514 to {BYTE_SYMBOLS + MERGES + 2}"
+            )
         if context < 2:
             raise ModelError(f"context of {context} tokens: a text needs at least 2")
         pairs = _read_merges()[:merges]
@@ -85,7 +88,8 @@ class Tokenizer:
 def clean(text: str) -> str:
     """Mend encodings, resolve HTML entities twice, collapse white space, lower the case."""
     text = html.unescape(html.unescape(ftfy.fix_text(text)))
-    return regex.sub(r"\s+", " ", text).strip().lower()
+    collapsed: str = regex.sub(r"\s+", " ", text)
+    return collapsed.strip().lower()
 
 
 def _join(parts: Iterable[str], pair: tuple[str, str]) -> list[str]:
@@ -112,7 +116,9 @@ def _byte_letters() -> list[str]:
     """Return the letter that stands for each byte, in vocabulary order; none is white space."""
     order = _byte_order()
     first_other = 188  # bytes without a printable letter are numbered from U+0100
-    return [chr(b) if i < first_other else chr(0x100 + i - first_other) for i, b in enumerate(order)]
+    return [
+        chr(b) if i < first_other else chr(0x100 + i - first_other) for i, b in enumerate(order)
+    ]
 
 
 @lru_cache(maxsize=1)

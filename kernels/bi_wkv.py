@@ -28,8 +28,8 @@ def bi_wkv(
     Args:
         r, k, v, w: `[B, T, H, N]`; `w` is the log-decay input, any real number.
         u: bonus for the own token, `[H, N]`.
-        backend: `reference`, `levels` or `scan`; None picks: `scan` for float32 and narrower work on
-            the CPU that is worth compiled code (where numba is installed), otherwise `levels`.
+        backend: `reference`, `levels` or `scan`. None picks `scan` (where numba is installed) for
+            float32 and narrower work on the CPU that is worth compiled code, otherwise `levels`.
 
     Returns:
         `[B, T, H, N]`, float32 (float64 for float64 input). Differentiable.
@@ -56,10 +56,11 @@ def _choose(r: Tensor) -> str:
     compiled = r.device.type == "cpu" and r.dtype != torch.float64
     if not compiled or r.numel() * r.shape[-1] < SCAN_MIN_WORK:
         return "levels"
-    return _cpu_backend()
+    name: str = _cpu_backend()
+    return name
 
 
-@torch.compiler.assume_constant_result
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 @cache
 def _cpu_backend() -> str:
     reason = available_backends()["scan"]
@@ -68,7 +69,7 @@ def _cpu_backend() -> str:
     return name
 
 
-@torch.compiler.assume_constant_result
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 @cache
 def _require(name: str) -> None:
     backends = available_backends()

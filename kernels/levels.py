@@ -1,13 +1,14 @@
 """Bi-WKV as a handful of matrix products, in plain torch: exact, differentiable, exportable.
 
-Split the tokens by binary levels. At level b two tokens belong together when b is the highest bit in
-which their positions differ: the smaller one lies left of a boundary m, the larger one right of it.
-The decay between them factors at that boundary into one part per token,
+Split the tokens by binary levels. At level b two tokens belong together when b is the highest bit
+in which their positions differ: the smaller one lies left of a boundary m, the larger one right of
+it. The decay between them factors at that boundary into one part per token,
 
-    E(i) = sum of log d over i+1 .. m-1  (left of m),      E(t) = sum of log d over m .. t-1  (right),
+    E(i) = sum of log d over i+1 .. m-1   (left of m),
+    E(t) = sum of log d over m .. t-1     (right of m),
 
-and `exp(E) <= 1`, so nothing overflows and nothing cancels. One product `(r e^E) (k e^E)^T` holds the
-pairs of this level in both directions at once.
+and `exp(E) <= 1`, so nothing overflows and nothing cancels. One product `(r e^E) (k e^E)^T` holds
+the pairs of this level in both directions at once.
 """
 
 from functools import cache
@@ -36,7 +37,7 @@ def bi_wkv_levels(r: Tensor, k: Tensor, v: Tensor, w: Tensor, u: Tensor) -> Tens
 
 @cache
 def _levels(tokens: int) -> tuple[Tensor, Tensor]:
-    """Return per level which `log d` each token sums `[L, T, T]` and which pairs it owns `[L, T, T]`."""
+    """Return per level which `log d` a token sums and which pairs it owns, each `[L, T, T]`."""
     t = torch.arange(tokens)
     sums, masks = [], []
     for bit in range(max(tokens - 1, 0).bit_length()):

@@ -4,9 +4,10 @@ The same recurrence as `reference.py`, compiled by numba for one head size at a 
 over threads. The backward pass recomputes the states of one head, keeps them in a per-thread buffer
 `[T, N, N]` and sweeps back over them; nothing but the inputs is stored between the passes.
 
-Registered as `torch.ops.rwkvsearch.bi_wkv_scan` when this module is imported (numba must be present).
+Importing this module registers `torch.ops.rwkvsearch.bi_wkv_scan`; numba must be present.
 """
 
+import os
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -20,7 +21,11 @@ from torch import Tensor
 from rwkvsearch.kernels.reference import decay_exponent
 
 # No "nnan" or "ninf": extreme inputs must behave. Sums may be reordered so that they vectorise.
-FASTMATH = {"reassoc", "contract", "nsz"}
+OPTIONS: dict[str, Any] = {
+    "fastmath": {"reassoc", "contract", "nsz"},
+    "error_model": "numpy",
+    "nogil": True,
+}
 
 
 def bi_wkv_scan(r: Tensor, k: Tensor, v: Tensor, w: Tensor, u: Tensor) -> Tensor:
@@ -37,7 +42,7 @@ def bi_wkv_scan(r: Tensor, k: Tensor, v: Tensor, w: Tensor, u: Tensor) -> Tensor
 
 def _forward(r: Tensor, k: Tensor, v: Tensor, decay: Tensor, u: Tensor) -> Tensor:
     y = torch.empty_like(r)
-    _with_threads(_compiled(r.shape[-1])[0], r, k, v, decay, u, y)
+    _with_threads(_forward_kernel(r.shape[-1]), r, k, v, decay, u, y)
     return y
 
 
@@ -46,12 +51,12 @@ def _backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     grads = [torch.empty_like(r) for _ in range(4)]
     gu = r.new_empty(r.shape[0], *u.shape)
-    _with_threads(_compiled(r.shape[-1])[1], gy.contiguous(), r, k, v, decay, u, *grads, gu)
+    _with_threads(_backward_kernel(r.shape[-1]), gy.contiguous(), r, k, v, decay, u, *grads, gu)
     return grads[0], grads[1], grads[2], grads[3], gu.sum(0)
 
 
 def _with_threads(kernel: Callable[..., None], *tensors: Tensor) -> None:
-    workers = min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)
+    workers = min(torch.get_num_threads(), len(os.sched_getaffinity(0)))
     numba.set_num_threads(workers)
     kernel(workers, *(x.detach().numpy() for x in tensors))
 
@@ -88,30 +93,10 @@ _register()
 
 
 @cache
-def _compiled(size: int) -> tuple[Callable[..., None], Callable[..., None]]:
-    """Return the forward and backward kernels for heads of `size` channels.
+def _forward_kernel(size: int) -> Callable[..., None]:
+    """Compile the forward pass for heads of `size` channels, a constant so that loops vectorise."""
 
-    The size is a constant of the compiled code, which is what lets the inner loops vectorise.
-    """
-    options: dict[str, Any] = {"fastmath": FASTMATH, "error_model": "numpy", "nogil": True}
-
-    @njit(inline="always")
-    def own(r, k, v, u, y):  # type: ignore[no-untyped-def]
-        score = np.float32(0)
-        for n in range(size):
-            score += r[n] * u[n] * k[n]
-        for n in range(size):
-            y[n] = score * v[n]
-
-    @njit(inline="always")
-    def step(state, r, k, v, decay, y):  # type: ignore[no-untyped-def]
-        for j in range(size):
-            rj, kj, dj = r[j], k[j], decay[j]
-            for n in range(size):
-                y[n] += rj * state[j, n]
-                state[j, n] = dj * state[j, n] + kj * v[n]
-
-    @njit(parallel=True, cache=True, **options)
+    @njit(parallel=True, cache=True, **OPTIONS)
     def forward(workers, r, k, v, decay, u, y):  # type: ignore[no-untyped-def]
         batch, tokens, heads, _ = r.shape
         for worker in prange(workers):
@@ -120,75 +105,110 @@ def _compiled(size: int) -> tuple[Callable[..., None], Callable[..., None]]:
                 b, h = job // heads, job % heads
                 state[:] = 0
                 for t in range(tokens):
-                    own(r[b, t, h], k[b, t, h], v[b, t, h], u[h], y[b, t, h])
-                    step(state, r[b, t, h], k[b, t, h], v[b, t, h], decay[b, t, h], y[b, t, h])
+                    _own(size, r[b, t, h], k[b, t, h], v[b, t, h], u[h], y[b, t, h])
+                    _step(
+                        size, state, r[b, t, h], k[b, t, h], v[b, t, h], decay[b, t, h], y[b, t, h]
+                    )
                 state[:] = 0
                 for t in range(tokens - 1, -1, -1):
-                    step(state, r[b, t, h], k[b, t, h], v[b, t, h], decay[b, t, h], y[b, t, h])
+                    _step(
+                        size, state, r[b, t, h], k[b, t, h], v[b, t, h], decay[b, t, h], y[b, t, h]
+                    )
 
-    @njit(inline="always")
-    def own_backward(gy, r, k, v, u, gr, gk, gv, gd, gu):  # type: ignore[no-untyped-def]
-        score, grad = np.float32(0), np.float32(0)
-        for n in range(size):
-            score += r[n] * u[n] * k[n]
-            grad += gy[n] * v[n]
-        for n in range(size):
-            gr[n] = grad * u[n] * k[n]
-            gk[n] = grad * u[n] * r[n]
-            gv[n] = score * gy[n]
-            gd[n] = 0
-            gu[n] += grad * r[n] * k[n]
+    return forward  # type: ignore[no-any-return]
 
-    @njit(inline="always")
-    def replay(state, after, gy, k, v, decay, gr):  # type: ignore[no-untyped-def]
-        """Advance the state `[value, key]` by one token and collect the gradient of r."""
-        for n in range(size):
-            vn, gn = v[n], gy[n]
-            for j in range(size):
-                gr[j] += gn * state[n, j]
-                after[n, j] = decay[j] * state[n, j] + vn * k[j]
 
-    @njit(inline="always")
-    def sweep(adjoint, state, gy, r, k, v, decay, gk, gv, gd):  # type: ignore[no-untyped-def]
-        """Undo one token: `adjoint` holds d loss / d state `[value, key]` after the token."""
-        for n in range(size):
-            vn, gn, total = v[n], gy[n], np.float32(0)
-            for j in range(size):
-                a = adjoint[n, j]
-                total += a * k[j]
-                gk[j] += a * vn
-                gd[j] += a * state[n, j]
-                adjoint[n, j] = decay[j] * a + gn * r[j]
-            gv[n] += total
+@cache
+def _backward_kernel(size: int) -> Callable[..., None]:
+    """Compile the backward pass for heads of `size` channels."""
 
-    @njit(parallel=True, cache=True, **options)
+    @njit(parallel=True, cache=True, **OPTIONS)
     def backward(workers, gy, r, k, v, decay, u, gr, gk, gv, gd, gu):  # type: ignore[no-untyped-def]
         batch, tokens, heads, _ = r.shape
         for worker in prange(workers):
-            states = np.empty((tokens + 1, size, size), np.float32)
+            states = np.empty((tokens + 1, size, size), np.float32)  # [T + 1, value, key]
             adjoint = np.empty((size, size), np.float32)
             for job in range(worker, batch * heads, workers):
                 b, h = job // heads, job % heads
                 gu[b, h] = 0
                 for t in range(tokens):
-                    own_backward(
-                        gy[b, t, h], r[b, t, h], k[b, t, h], v[b, t, h], u[h],
+                    _own_backward(
+                        size, gy[b, t, h], r[b, t, h], k[b, t, h], v[b, t, h], u[h],
                         gr[b, t, h], gk[b, t, h], gv[b, t, h], gd[b, t, h], gu[b, h],
                     )  # fmt: skip
                 for direction in range(2):
                     states[0] = 0
                     for s in range(tokens):
                         t = s if direction == 0 else tokens - 1 - s
-                        replay(
-                            states[s], states[s + 1], gy[b, t, h], k[b, t, h], v[b, t, h],
+                        _replay(
+                            size, states[s], states[s + 1], gy[b, t, h], k[b, t, h], v[b, t, h],
                             decay[b, t, h], gr[b, t, h],
                         )  # fmt: skip
                     adjoint[:] = 0
                     for s in range(tokens - 1, -1, -1):
                         t = s if direction == 0 else tokens - 1 - s
-                        sweep(
-                            adjoint, states[s], gy[b, t, h], r[b, t, h], k[b, t, h], v[b, t, h],
-                            decay[b, t, h], gk[b, t, h], gv[b, t, h], gd[b, t, h],
+                        _sweep(
+                            size, adjoint, states[s], gy[b, t, h], r[b, t, h], k[b, t, h],
+                            v[b, t, h], decay[b, t, h], gk[b, t, h], gv[b, t, h], gd[b, t, h],
                         )  # fmt: skip
 
-    return forward, backward
+    return backward  # type: ignore[no-any-return]
+
+
+@njit(inline="always")
+def _own(size, r, k, v, u, y):  # type: ignore[no-untyped-def]
+    """Start the output of a token with its own term."""
+    score = np.float32(0)
+    for n in range(size):
+        score += r[n] * u[n] * k[n]
+    for n in range(size):
+        y[n] = score * v[n]
+
+
+@njit(inline="always")
+def _step(size, state, r, k, v, decay, y):  # type: ignore[no-untyped-def]
+    """Read the state `[key, value]` into the output, then pass the token."""
+    for j in range(size):
+        rj, kj, dj = r[j], k[j], decay[j]
+        for n in range(size):
+            y[n] += rj * state[j, n]
+            state[j, n] = dj * state[j, n] + kj * v[n]
+
+
+@njit(inline="always")
+def _own_backward(size, gy, r, k, v, u, gr, gk, gv, gd, gu):  # type: ignore[no-untyped-def]
+    """Start every gradient of a token with that of its own term."""
+    score, grad = np.float32(0), np.float32(0)
+    for n in range(size):
+        score += r[n] * u[n] * k[n]
+        grad += gy[n] * v[n]
+    for n in range(size):
+        gr[n] = grad * u[n] * k[n]
+        gk[n] = grad * u[n] * r[n]
+        gv[n] = score * gy[n]
+        gd[n] = 0
+        gu[n] += grad * r[n] * k[n]
+
+
+@njit(inline="always")
+def _replay(size, state, after, gy, k, v, decay, gr):  # type: ignore[no-untyped-def]
+    """Advance the state `[value, key]` by one token and collect the gradient of r."""
+    for n in range(size):
+        vn, gn = v[n], gy[n]
+        for j in range(size):
+            gr[j] += gn * state[n, j]
+            after[n, j] = decay[j] * state[n, j] + vn * k[j]
+
+
+@njit(inline="always")
+def _sweep(size, adjoint, state, gy, r, k, v, decay, gk, gv, gd):  # type: ignore[no-untyped-def]
+    """Undo one token: `adjoint` is the gradient of the state `[value, key]` after the token."""
+    for n in range(size):
+        vn, gn, total = v[n], gy[n], np.float32(0)
+        for j in range(size):
+            a = adjoint[n, j]
+            total += a * k[j]
+            gk[j] += a * vn
+            gd[j] += a * state[n, j]
+            adjoint[n, j] = decay[j] * a + gn * r[j]
+        gv[n] += total

@@ -9,9 +9,9 @@ from torch import Tensor
 def q_shift(x: Tensor, heads: int) -> Tensor:
     """Shift image tokens in four directions, per head.
 
-    Within a head of `N = C / heads` channels the quarters take the value of the token to the left, to
-    the right, above and below. Source: `q_shift_multihead` of the official model (the paper's figure
-    prints another order; the checkpoints follow this one).
+    Within a head of `N = C / heads` channels the quarters take the value of the token to the left,
+    to the right, above and below. Source: the official model (the paper prints another order; the
+    checkpoints follow this one).
 
     Args:
         x: `[B, T, C]`, the tokens of a square grid, row by row.

@@ -92,7 +92,7 @@ def measure_accuracy(
         for item in iterate_shards(shards):
             labels.append(numbers[item.text])
             file = io.BytesIO(item.image)
-            file.name = item.key  # type: ignore[attr-defined]
+            file.name = item.key
             yield file
 
     images = _embed_images(encoder, files(), progress)
@@ -120,9 +120,7 @@ def _embed_images(
     return np.concatenate(parts)
 
 
-def _embed_texts(
-    encoder: Encoder, texts: Sequence[str], progress: Progress
-) -> NDArray[np.float32]:
+def _embed_texts(encoder: Encoder, texts: Sequence[str], progress: Progress) -> NDArray[np.float32]:
     parts = []
     for batch in _batches(texts):
         parts.append(encoder.encode_texts(batch))

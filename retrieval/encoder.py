@@ -99,8 +99,12 @@ class Encoder:
         self, tower: Callable[[Tensor], Tensor], inputs: NDArray[np.generic], tokens: int
     ) -> NDArray[np.float32]:
         size = max(1, TOKENS_AT_ONCE // tokens) if self.device.type == "cpu" else len(inputs)
-        parts = [tower(part.to(self.device)) for part in torch.from_numpy(inputs).split(size)]
-        embeddings: NDArray[np.float32] = functional.normalize(torch.cat(parts), dim=-1).cpu().numpy()
+        parts = [
+            tower(part.to(self.device)) for part in torch.split(torch.from_numpy(inputs), size)
+        ]
+        embeddings: NDArray[np.float32] = (
+            functional.normalize(torch.cat(parts), dim=-1).cpu().numpy()
+        )
         return embeddings
 
 
@@ -112,4 +116,3 @@ def _device(name: str) -> torch.device:
         reason = str(error).splitlines()[0]
         raise ModelError(f"device {name!r} cannot be used: {reason}") from error
     return device
-

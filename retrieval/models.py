@@ -1,7 +1,7 @@
 """Which models there are, where their files lie, and how they are read.
 
-A model is a folder of `model.safetensors` and `config.json`. The starter model ships in the package;
-the others lie under `$RWKVSEARCH_HOME/models/`, put there by `pull.py`.
+A model is a folder of `model.safetensors` and `config.json`. The starter model ships in the
+package; the others lie under `$RWKVSEARCH_HOME/models/`, put there by `pull.py`.
 """
 
 import hashlib
@@ -41,8 +41,12 @@ MODELS = {
     for spec in (
         ModelSpec(DEFAULT_MODEL, "15M parameters, 112 px, ships in the package"),
         ModelSpec("b32-yfcc15m", "150M parameters, trained on YFCC15M", f"{_OFFICIAL}B32-YFCC15M"),
-        ModelSpec("b32-laion10m", "150M parameters, trained on LAION10M", f"{_OFFICIAL}B32-LAION10M"),
-        ModelSpec("b32-laion30m", "150M parameters, trained on LAION30M", f"{_OFFICIAL}B32-LAION30M"),
+        ModelSpec(
+            "b32-laion10m", "150M parameters, trained on LAION10M", f"{_OFFICIAL}B32-LAION10M"
+        ),
+        ModelSpec(
+            "b32-laion30m", "150M parameters, trained on LAION30M", f"{_OFFICIAL}B32-LAION30M"
+        ),
         ModelSpec(
             "b16-laion10m",
             "148M parameters, 196 patches, trained on LAION10M",
@@ -103,7 +107,9 @@ def read_card(name: str) -> ModelCard:
     """
     spec = find_spec(name)
     if not is_present(spec):
-        remedy = f"run `rwkvsearch model pull {name}`" if spec.repository else "reinstall rwkvsearch"
+        remedy = (
+            f"run `rwkvsearch model pull {name}`" if spec.repository else "reinstall rwkvsearch"
+        )
         raise ModelError(f"model {name} is not installed in {folder_of(spec)}: {remedy}")
     path = folder_of(spec) / CONFIG_FILE
     try:
@@ -122,7 +128,9 @@ def checked_weights(card: ModelCard) -> Path:
     path = folder_of(spec) / WEIGHTS_FILE
     found = sha256_of(path)
     if found != card.sha256:
-        remedy = f"`rwkvsearch model pull {card.name}`" if spec.repository else "reinstall rwkvsearch"
+        remedy = (
+            f"`rwkvsearch model pull {card.name}`" if spec.repository else "reinstall rwkvsearch"
+        )
         raise ModelError(
             f"{path}: damaged weights (sha256 {found[:12]}... instead of {card.sha256[:12]}...): "
             f"{remedy} to replace them"
@@ -131,7 +139,7 @@ def checked_weights(card: ModelCard) -> Path:
 
 
 def describe(name: str) -> str:
-    """Return what is known of an installed model: its card, then its `README.md` where it has one."""
+    """Return what is known of an installed model: its card, then its `README.md` if it has one."""
     card = read_card(name)
     shape = ModelConfig.from_dict(card.config)
     facts = {

@@ -1,8 +1,8 @@
 """Compare this implementation with golden numbers: `python -m rwkvsearch.retrieval.parity DIR`.
 
-DIR holds any of: `<model>.json` with a `config` and `<model>.npz` with its truth, `<cases>.json` with
-Bi-WKV cases and their npz, token ids of texts, pixels of pictures. Weights and inputs that are not
-stored come from `recipe.py`. Every line of the table is one tensor, or the worst of a group.
+DIR holds any of: `<model>.json` with a `config` and `<model>.npz` with its truth, `<cases>.json`
+with Bi-WKV cases and their npz, token ids of texts, pixels of pictures. Weights and inputs that are
+not stored come from `recipe.py`. Every line of the table is one tensor, or the worst of a group.
 """
 
 import argparse
@@ -26,6 +26,7 @@ from rwkvsearch.kernels import available_backends, bi_wkv
 from rwkvsearch.retrieval import recipe
 from rwkvsearch.retrieval.rwkv_clip.checkpoint import build, official_name
 from rwkvsearch.retrieval.rwkv_clip.config import ModelConfig
+from rwkvsearch.retrieval.rwkv_clip.mixing import Block
 from rwkvsearch.retrieval.rwkv_clip.model import RwkvClip
 from rwkvsearch.retrieval.training.loss import contrastive_loss
 
@@ -38,7 +39,7 @@ Arrays = Mapping[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class Line:
-    """One comparison; `error` is relative to the largest value of the truth unless said otherwise."""
+    """One comparison; `error` is relative to the largest value of the truth, unless it says so."""
 
     what: str
     error: float
@@ -119,7 +120,10 @@ def _model(name: str, about: Mapping[str, Any], truth: Arrays) -> Iterator[Line]
             yield Line(f"{name}/{key}", _error(tensor, wanted), EMBEDDING_LIMIT)
     for key in sorted(truth):
         if key.startswith("mid/"):
-            tensor_name, first_tokens = key.removeprefix("mid/").removesuffix("[0,:4]"), key[-1] == "]"
+            tensor_name, first_tokens = (
+                key.removeprefix("mid/").removesuffix("[0,:4]"),
+                key[-1] == "]",
+            )
             tensor = middle.tensors[tensor_name]
             tensor = tensor[0, :4] if first_tokens else tensor
             yield Line(f"{name}/{key}", _error(tensor, truth[key]), MIDDLE_LIMIT)
@@ -157,6 +161,7 @@ class _Recorder:
         self._keep("img_tokens", model.image.norm)
         for prefix, tower in (("img", model.image), ("txt", model.text)):
             for index, block in enumerate(tower.blocks):
+                assert isinstance(block, Block)
                 self._keep(f"{prefix}_block{index}", block)
                 self._keep(f"{prefix}_att{index}", block.time_mix)
                 self._keep(f"{prefix}_ffn{index}", block.channel_mix)
@@ -177,9 +182,7 @@ def _wkv(name: str, cases: list[dict[str, Any]], arrays: Arrays) -> Iterator[Lin
         for case in (str(case["name"]) for case in cases):
             if f"{case}/y" not in arrays:
                 continue
-            inputs = [
-                torch.from_numpy(arrays[f"{case}/{key}"]).requires_grad_() for key in "rkvwu"
-            ]
+            inputs = [torch.from_numpy(arrays[f"{case}/{key}"]).requires_grad_() for key in "rkvwu"]
             y = bi_wkv(*inputs, backend=backend)
             grads = torch.autograd.grad(
                 y, inputs, torch.from_numpy(arrays[f"{case}/gy"]), materialize_grads=True

@@ -1,7 +1,7 @@
 """Fetching official weights: the only module that goes out to the network, and only when asked.
 
-The commit is resolved first, so that everything comes from one state of the repository; the download
-must have the hash that the hub states for that commit. Both are kept in the model's `config.json`.
+The commit is resolved first, so that everything comes from one state of the repository; the
+download must have the hash that the hub states for it. Both are kept in the model's `config.json`.
 """
 
 import dataclasses

@@ -1,6 +1,6 @@
 """Weights and inputs of the golden fixtures, made from a seed and a name; numpy only.
 
-Every array is drawn from `PCG64(crc32("<seed>:<name>"))`, so each can be made alone and in any order.
+Every array is drawn from `PCG64(crc32("<seed>:<name>"))`, so each can be made alone, in any order.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""The command line: every command is a sentence about the library. Heavy imports wait for their use."""
+"""The command line: every command is a sentence about the library; heavy imports wait for use."""
 
 import os
 import sys
@@ -138,7 +138,9 @@ def query(
     from rwkvsearch.retrieval.engine import SearchEngine
 
     with SearchEngine.open(_library(library), model=model, device=device) as engine:
-        hits = engine.query(text, k) if text is not None else engine.query_image(Path(image or ""), k)
+        hits = (
+            engine.query(text, k) if text is not None else engine.query_image(Path(image or ""), k)
+        )
         if as_json:
             asked = {"query": text, "image": str(image) if image else None}
             typer.echo(hits_as_json(asked | {"model": engine.encoder.model_id}, hits))

@@ -64,7 +64,10 @@ def stats_as_text(path: Path, stats: LibraryStats) -> str:
         f"images    {stats.images:,} different pictures in {stats.files:,} files",
         f"synced    {stats.synced_at:%Y-%m-%d %H:%M} UTC" if stats.synced_at else "synced    never",
         *(f"folder    {printable(root)}" for root in stats.roots),
-        *(f"model     {model.model_id} ({model.embeddings:,} embeddings)" for model in stats.models),
+        *(
+            f"model     {model.model_id} ({model.embeddings:,} embeddings)"
+            for model in stats.models
+        ),
         f"errors    {stats.errors:,} files that could not be used",
         *(f"          {count:,} {reason}" for reason, count in stats.errors_by_reason.items()),
     ]
@@ -96,7 +99,9 @@ def recall_as_text(result: RecallResult, model_id: str) -> str:
     recall = result.recall
     header = "".join(f"{name:>8}" for name in recall.text_to_image)
     rows = [("text -> image", recall.text_to_image), ("image -> text", recall.image_to_text)]
-    table = [f"{name:<15}" + "".join(f"{v:>8.1f}" for v in values.values()) for name, values in rows]
+    table = [
+        f"{name:<15}" + "".join(f"{v:>8.1f}" for v in values.values()) for name, values in rows
+    ]
     what = f"{result.images:,} images, {result.captions:,} captions, prefix {result.prefix!r}"
     return "\n".join([f"{model_id}: recall in percent, {what}", f"{'':<15}{header}", *table])
 

@@ -32,7 +32,7 @@ OFFICIAL_NAMES = {
     "mix_down": "time_maa_w1",
     "mix_up": "time_maa_w2",
 }
-"""Our name of a part to the official one; `official_name` adds the cases that depend on the place."""
+"""Our name of a part to the official one; `official_name` adds what depends on the place."""
 
 
 def official_name(name: str) -> str:

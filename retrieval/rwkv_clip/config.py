@@ -101,7 +101,9 @@ class ModelConfig:
         """
         try:
             if values["dim_att"] != values["n_embd"] or values["image_with_cls_token"]:
-                raise ModelError("official model config: dim_att and class tokens are not supported")
+                raise ModelError(
+                    "official model config: dim_att and class tokens are not supported"
+                )
             return cls(
                 ImageTowerConfig(
                     image_size=values["input_size"],
@@ -159,9 +161,7 @@ _OFFICIAL_TEXT = TextTowerConfig(
     hidden=2240,
     head_size_divisor=8,
 )
-_B32 = ImageTowerConfig(
-    image_size=224, patch_size=32, depth=12, width=640, heads=8, hidden_rate=5
-)
+_B32 = ImageTowerConfig(image_size=224, patch_size=32, depth=12, width=640, heads=8, hidden_rate=5)
 
 B32 = ModelConfig(_B32, _OFFICIAL_TEXT)
 """The official B/32 models: 149.6M parameters."""

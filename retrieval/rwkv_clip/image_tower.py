@@ -45,11 +45,11 @@ class ImageTower(nn.Module):
         return self.norm(self.blocks(x + self._positions(x.shape[1])))  # type: ignore[no-any-return]
 
     def _positions(self, tokens: int) -> Tensor:
-        """Return the position embeddings `[1, T, C]`, resized when the image is not of the usual size."""
+        """Return the position embeddings `[1, T, C]`, resized for an image of unusual size."""
         if tokens == self.position.shape[1]:
             return self.position
         usual, wanted = isqrt(self.position.shape[1]), isqrt(tokens)
-        grid = self.position.unflatten(1, (usual, usual)).movedim(-1, 1)  # [1, C, rows, columns]
+        grid = self.position.view(1, usual, usual, -1).movedim(-1, 1)  # [1, C, rows, columns]
         grid = functional.interpolate(grid.float(), (wanted, wanted), mode="bicubic")
         return grid.flatten(2).mT
 

@@ -4,8 +4,9 @@ What is special: no attention. A token looks at its neighbours through a token s
 data-dependent interpolation, and at all other tokens through Bi-WKV, a two-sided linear recurrence
 whose decay is data dependent too. Cost grows linearly with the number of tokens.
 
-Symbols: B batch, T tokens, C channels, H heads, N = C / H; r, k, v receptance, key, value; w log-decay
-input; u bonus; g gate. Source: RWKV-CLIP (arXiv 2406.06973), section 3.2 and the official code.
+Symbols: B batch, T tokens, C channels, H heads, N = C / H; r, k, v receptance, key, value; w
+log-decay input; u bonus; g gate.
+Source: RWKV-CLIP (arXiv 2406.06973), section 3.2, and the official code.
 """
 
 from collections.abc import Callable
@@ -71,7 +72,7 @@ class TimeMix(nn.Module):
         return self.output(y * functional.silu(self.gate(xg)))  # type: ignore[no-any-return]
 
     def _interpolate(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Return x moved towards its shifted neighbour, in five data-dependent ways: w, k, v, r, g."""
+        """Return x moved towards its neighbour in five data-dependent ways: for w, k, v, r, g."""
         delta = self.shift(x) - x
         low = torch.tanh((x + delta * self.mix_x) @ self.mix_down)  # [B, T, 5 * rank]
         bases = (self.mix_w, self.mix_k, self.mix_v, self.mix_r, self.mix_g)
@@ -108,7 +109,7 @@ class ChannelMix(nn.Module):
 
 
 class Block(nn.Module):
-    """`x += time_mix(norm1(x)); x += channel_mix(norm2(x))`; the first block of a tower has `norm0`."""
+    """`x += time_mix(norm1(x)); x += channel_mix(norm2(x))`; the first of a tower has `norm0`."""
 
     def __init__(self, time_mix: TimeMix, channel_mix: ChannelMix, *, first: bool) -> None:
         super().__init__()

@@ -9,6 +9,7 @@ from rwkvsearch.kernels import bidirectional_shift
 from rwkvsearch.retrieval.rwkv_clip.config import TextTowerConfig
 from rwkvsearch.retrieval.rwkv_clip.mixing import Block, ChannelMix, TimeMix
 
+
 class TextTower(nn.Module):
     """Token ids `[B, T]`, padded with 0 to the full context, to features `[B, D]`.
 

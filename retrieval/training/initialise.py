@@ -24,7 +24,9 @@ def initialise(model: RwkvClip, seed: int) -> None:
             _channel_mix(block.channel_mix, 1 - index / len(tower.blocks), random)
     nn.init.trunc_normal_(model.image.position, std=0.02, generator=random)
     patch = model.image.patch_embed
-    nn.init.trunc_normal_(patch.weight, std=1 / math.sqrt(patch.weight[0].numel()), generator=random)
+    nn.init.trunc_normal_(
+        patch.weight, std=1 / math.sqrt(patch.weight[0].numel()), generator=random
+    )
     nn.init.zeros_(patch.bias)  # type: ignore[arg-type]
     nn.init.normal_(model.text.embed.weight, std=0.02, generator=random)
     model.logit_scale.fill_(math.log(1 / 0.07))

@@ -124,9 +124,7 @@ def _batches(
             yield batch
 
 
-def _restore(
-    model: RwkvClip, optimizer: torch.optim.Optimizer, path: Path, seed: int
-) -> int:
+def _restore(model: RwkvClip, optimizer: torch.optim.Optimizer, path: Path, seed: int) -> int:
     if not path.exists():
         initialise(model, seed)
         return 0
@@ -148,5 +146,3 @@ def _log(path: Path, figures: dict[str, float]) -> None:
     rounded = {name: round(value, 4) for name, value in figures.items()}
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(rounded) + "\n")
-
-

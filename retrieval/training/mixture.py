@@ -1,6 +1,6 @@
 """Training pairs: photographs with sentences, and photographs with class names made into sentences.
 
-Every batch is a pure function of (seed, step), so a resumed run sees what an unbroken one would have.
+Every batch is a pure function of (seed, step), so a resumed run sees what an unbroken one would.
 """
 
 import io
@@ -106,7 +106,7 @@ def draw_batch(
 
 
 def augment(image: Image.Image, size: int, random: np.random.Generator) -> NDArray[np.float32]:
-    """Crop at random (40 to 100 % of the area), mirror half of the time, vary light and contrast."""
+    """Crop at random (40 to 100 % of the area), mirror every second time, vary light."""
     width, height = image.size
     area = width * height * random.uniform(0.4, 1)
     ratio = np.exp(random.uniform(np.log(3 / 4), np.log(4 / 3)))

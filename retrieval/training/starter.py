@@ -69,7 +69,7 @@ def recall_of(captions: CaptionSet, tokenizer: Tokenizer) -> Callable[[RwkvClip]
 
 @torch.inference_mode()
 def _encode(tower: torch.nn.Module, inputs: Tensor) -> np.ndarray:
-    parts = [tower(part) for part in inputs.split(50)]
+    parts = [tower(part) for part in torch.split(inputs, 50)]
     return torch.nn.functional.normalize(torch.cat(parts), dim=-1).numpy()
 
 
