@@ -96,7 +96,6 @@ _register()
 def _forward_kernel(size: int) -> Callable[..., None]:
     """Compile the forward pass for heads of `size` channels, a constant so that loops vectorise."""
 
-    @njit(parallel=True, cache=True, **OPTIONS)
     def forward(workers, r, k, v, decay, u, y):  # type: ignore[no-untyped-def]
         batch, tokens, heads, _ = r.shape
         for worker in prange(workers):
@@ -115,14 +114,13 @@ def _forward_kernel(size: int) -> Callable[..., None]:
                         size, state, r[b, t, h], k[b, t, h], v[b, t, h], decay[b, t, h], y[b, t, h]
                     )
 
-    return forward  # type: ignore[no-any-return]
+    return _compiled(forward)
 
 
 @cache
 def _backward_kernel(size: int) -> Callable[..., None]:
     """Compile the backward pass for heads of `size` channels."""
 
-    @njit(parallel=True, cache=True, **OPTIONS)
     def backward(workers, gy, r, k, v, decay, u, gr, gk, gv, gd, gu):  # type: ignore[no-untyped-def]
         batch, tokens, heads, _ = r.shape
         for worker in prange(workers):
@@ -152,7 +150,17 @@ def _backward_kernel(size: int) -> Callable[..., None]:
                             v[b, t, h], decay[b, t, h], gk[b, t, h], gv[b, t, h], gd[b, t, h],
                         )  # fmt: skip
 
-    return backward  # type: ignore[no-any-return]
+    return _compiled(backward)
+
+
+def _compiled(function: Callable[..., None]) -> Callable[..., None]:
+    """Compile over threads; the machine code is kept on disk where there is a folder for it."""
+    kernel: Callable[..., None]
+    try:
+        kernel = njit(parallel=True, cache=True, **OPTIONS)(function)
+    except RuntimeError:  # no folder for the cache: compile anew in every process
+        kernel = njit(parallel=True, **OPTIONS)(function)
+    return kernel
 
 
 @njit(inline="always")
