@@ -8,6 +8,11 @@ MEAN = np.array([0.48145466, 0.4578275, 0.40821073], np.float32)
 STD = np.array([0.26862954, 0.26130258, 0.27577711], np.float32)
 PREPROCESSING_ID = "clip-bicubic-crop"
 """Names this transform in a library; its image size is part of the model."""
+MAX_RESIZED = 1 << 24
+"""Pixels a resized picture may have before its crop; a strip one pixel high would take gigabytes.
+
+Of a longer strip (more than 334 times as long as wide at 224 pixels) only the middle is resized.
+"""
 
 
 def preprocess(image: Image.Image, size: int) -> NDArray[np.float32]:
@@ -20,8 +25,11 @@ def preprocess(image: Image.Image, size: int) -> NDArray[np.float32]:
     Returns:
         `[3, size, size]`. Source: the transform published with CLIP; sides round as it does.
     """
-    width, height = image.size
-    short = min(width, height)
+    short = min(image.size)
+    width, height = (min(side, short * (MAX_RESIZED // size**2)) for side in image.size)
+    if (width, height) != image.size:
+        left, top = (image.width - width) // 2, (image.height - height) // 2
+        image = image.crop((left, top, left + width, top + height))
     image = image.resize((size * width // short, size * height // short), Image.Resampling.BICUBIC)
     left, top = (round((side - size) / 2) for side in image.size)
     image = image.crop((left, top, left + size, top + size))

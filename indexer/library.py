@@ -95,7 +95,10 @@ class Library:
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise LibraryError(f"cannot make a library at {path}: {error.strerror}") from error
+            raise LibraryError(
+                f"cannot make a library at {path}: {error.strerror}; name another folder with "
+                "--library or RWKVSEARCH_HOME"
+            ) from error
         return cls(path, open_catalog(path / "library.sqlite", create=True))
 
     def close(self) -> None:

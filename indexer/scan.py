@@ -117,7 +117,8 @@ def find_changes(
         if not any(path == scope.target for path, _ in blocked):
             changes.scanned_roots.add(scope.root_id)
         for item in found:
-            _compare(changes, item, known.pop(item.relative, None))
+            by_name = item.path == scope.target
+            _compare(changes, item, known.pop(item.relative, None), asked_for=by_name)
         for relative, file in known.items():
             path = scope.root / relative
             if not any(path.is_relative_to(folder) for folder, _ in blocked):
@@ -128,12 +129,12 @@ def find_changes(
     return changes
 
 
-def _compare(changes: Changes, item: Found, known: Known | None) -> None:
+def _compare(changes: Changes, item: Found, known: Known | None, *, asked_for: bool) -> None:
     if known is None:
         changes.pending.append(item)
     elif known.stat == item.stat and known.embedded:
         changes.unchanged += 1
-    elif known.stat == item.stat and known.error in SETTLED:
+    elif known.stat == item.stat and known.error in SETTLED and not asked_for:
         changes.still_bad.append((item.path, known.error or ""))
     else:
         changes.pending.append(

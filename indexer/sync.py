@@ -134,6 +134,8 @@ class _Sync:
             raise DataError(f"{path}: {reason}")
         names = ", ".join(str(target) for target in targets)
         suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
+        if all(target.is_file() for target in targets):
+            raise DataError(f"{names}: not the name of a picture (known are {suffixes})")
         raise DataError(f"{names}: no images found (looked for {suffixes})")
 
     def _embed(self, pending: Sequence[Found], workers: int) -> None:

@@ -15,6 +15,9 @@ logger = logging.getLogger(__name__)
 SCAN_MIN_WORK = 1 << 20
 """Below this many `B*T*C*N` multiply-adds, importing the compiled scan costs more than it saves."""
 
+SCAN_MISSING = None if find_spec("numba") else "numba is not installed"
+"""Why the compiled scan cannot run here; looked up once, so that compiled models can see it."""
+
 
 class BackendError(RuntimeError):
     """The backend asked for is unknown or cannot run here; the message says why."""
@@ -32,13 +35,17 @@ def bi_wkv(
             float32 and narrower work on the CPU that is worth compiled code, otherwise `levels`.
 
     Returns:
-        `[B, T, H, N]`, float32 (float64 for float64 input). Differentiable.
+        `[B, T, H, N]`, float32, also under autocast; float64 for float64 input, but for `scan`,
+        which knows float32 only. Differentiable.
 
     Raises:
         BackendError: the backend is unknown or cannot run here.
     """
     name = backend or _choose(r)
     _require(name)
+    if torch.amp.is_autocast_available(r.device.type) and torch.is_autocast_enabled(r.device.type):
+        with torch.autocast(r.device.type, enabled=False):  # it would round the products
+            return bi_wkv(r, k, v, w, u, backend=name)
     if name == "scan":
         from rwkvsearch.kernels.scan import bi_wkv_scan
 
@@ -48,29 +55,24 @@ def bi_wkv(
 
 def available_backends() -> dict[str, str | None]:
     """Return every backend of this version with None, or the reason why it cannot run here."""
-    numba_reason = None if find_spec("numba") else "numba is not installed"
-    return {"reference": None, "levels": None, "scan": numba_reason}
+    return {"reference": None, "levels": None, "scan": SCAN_MISSING}
 
 
 def _choose(r: Tensor) -> str:
     compiled = r.device.type == "cpu" and r.dtype != torch.float64
     if not compiled or r.numel() * r.shape[-1] < SCAN_MIN_WORK:
         return "levels"
-    name: str = _cpu_backend()
-    return name
+    if not torch.compiler.is_compiling():
+        _say_once()
+    return "levels" if SCAN_MISSING else "scan"
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 @cache
-def _cpu_backend() -> str:
-    reason = available_backends()["scan"]
-    name = "levels" if reason else "scan"
-    logger.info("bi_wkv on the CPU: %s (%s)", name, reason or "compiled by numba")
-    return name
+def _say_once() -> None:
+    name = "levels" if SCAN_MISSING else "scan"
+    logger.info("bi_wkv on the CPU: %s (%s)", name, SCAN_MISSING or "compiled by numba")
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-@cache
 def _require(name: str) -> None:
     backends = available_backends()
     if name not in backends:

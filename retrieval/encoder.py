@@ -14,7 +14,13 @@ from torch.nn import functional
 from rwkvsearch.data.errors import ModelError
 from rwkvsearch.data.preprocess import PREPROCESSING_ID, preprocess
 from rwkvsearch.data.tokenizer import Tokenizer
-from rwkvsearch.retrieval.models import DEFAULT_MODEL, ModelCard, checked_weights, read_card
+from rwkvsearch.retrieval.models import (
+    CONFIG_FILE,
+    DEFAULT_MODEL,
+    ModelCard,
+    checked_weights,
+    read_card,
+)
 from rwkvsearch.retrieval.rwkv_clip.checkpoint import build, load_tensors
 from rwkvsearch.retrieval.rwkv_clip.config import ModelConfig
 from rwkvsearch.retrieval.rwkv_clip.model import RwkvClip
@@ -50,7 +56,11 @@ class Encoder:
         """
         card = read_card(name)
         path = checked_weights(card)
-        model = build(ModelConfig.from_dict(card.config), load_tensors(path), str(path))
+        try:
+            config = ModelConfig.from_dict(card.config)
+        except ModelError as error:
+            raise ModelError(f"{path.with_name(CONFIG_FILE)}: {error}") from error
+        model = build(config, load_tensors(path), str(path))
         return cls(model, card, _device(device or os.environ.get("RWKVSEARCH_DEVICE") or "cpu"))
 
     @property
@@ -84,7 +94,11 @@ class Encoder:
 
     def encode_images(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
         """Return the embeddings `[B, D]` of RGB images of any size."""
-        return self.encode_pixels(np.stack([self.preprocess(image) for image in images]))
+        size = (len(images), 3, self.image_size, self.image_size)
+        pixels = np.empty(size, np.float32)
+        for out, image in zip(pixels, images, strict=True):
+            out[:] = self.preprocess(image)
+        return self.encode_pixels(pixels)
 
     def encode_pixels(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the embeddings `[B, D]` of pixels `[B, 3, S, S]`."""
@@ -111,8 +125,9 @@ class Encoder:
 def _device(name: str) -> torch.device:
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ModelError(f"device {name!r} cannot be used: {reason}") from error
+        torch.zeros(1, device=device).cpu()
+    # torch raises whatever its backend does: AssertionError, ImportError, NotImplementedError.
+    except Exception as error:
+        reason = str(error).splitlines()[0][:100]
+        raise ModelError(f"device {name!r} cannot be used ({reason}): try `cpu`") from error
     return device

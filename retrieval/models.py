@@ -113,9 +113,12 @@ def read_card(name: str) -> ModelCard:
         raise ModelError(f"model {name} is not installed in {folder_of(spec)}: {remedy}")
     path = folder_of(spec) / CONFIG_FILE
     try:
-        return ModelCard(**json.loads(path.read_text("utf-8")))
+        card = ModelCard(**json.loads(path.read_text("utf-8")))
     except (ValueError, TypeError) as error:
         raise ModelError(f"{path}: damaged: {error}") from error
+    if card.name != name or not isinstance(card.sha256, str):
+        raise ModelError(f"{path}: damaged: it is not the card of {name}")
+    return card
 
 
 def checked_weights(card: ModelCard) -> Path:
@@ -129,7 +132,9 @@ def checked_weights(card: ModelCard) -> Path:
     found = sha256_of(path)
     if found != card.sha256:
         remedy = (
-            f"`rwkvsearch model pull {card.name}`" if spec.repository else "reinstall rwkvsearch"
+            f"run `rwkvsearch model pull {card.name}`"
+            if spec.repository
+            else "reinstall rwkvsearch"
         )
         raise ModelError(
             f"{path}: damaged weights (sha256 {found[:12]}... instead of {card.sha256[:12]}...): "

@@ -7,7 +7,9 @@ not stored come from `recipe.py`. Every line of the table is one tensor, or the 
 
 import argparse
 import json
+import math
 import sys
+import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,17 +88,19 @@ def compare(folder: Path) -> Iterator[Line]:
         raise DataError(f"{folder}: no such folder")
     found = False
     for path in sorted(folder.glob("*.json")):
-        content = json.loads(path.read_text("utf-8"))
+        content = _read_json(path)
         arrays = _arrays(path.with_suffix(".npz"))
+        cases = content if isinstance(content, list) else []
+        first = cases[0] if cases and isinstance(cases[0], dict) else {}
         if isinstance(content, dict) and "config" in content:
             found = True
             yield from _model(path.stem, content, arrays)
-        elif isinstance(content, list) and content and "ids" in content[0]:
+        elif "ids" in first:
             found = True
-            yield _tokens(path.stem, content)
-        elif isinstance(content, list) and content and "name" in content[0] and arrays:
+            yield _tokens(path.stem, cases)
+        elif "name" in first and arrays:
             found = True
-            yield from _wkv(path.stem, content, arrays)
+            yield from _wkv(path.stem, cases, arrays)
     for path in sorted(folder.glob("*.npz")):
         pictures = _arrays(path)
         if any(key.endswith("/pixels_sub") for key in pictures):
@@ -124,6 +128,8 @@ def _model(name: str, about: Mapping[str, Any], truth: Arrays) -> Iterator[Line]
                 key.removeprefix("mid/").removesuffix("[0,:4]"),
                 key[-1] == "]",
             )
+            if tensor_name not in middle.tensors:
+                raise DataError(f"{name}: the model has no tensor {key}")
             tensor = middle.tensors[tensor_name]
             tensor = tensor[0, :4] if first_tokens else tensor
             yield Line(f"{name}/{key}", _error(tensor, truth[key]), MIDDLE_LIMIT)
@@ -147,7 +153,7 @@ def _gradients(
         if (key := f"grad/{official_name(our_name)}") in truth
     }
     if errors:
-        worst = max(errors, key=lambda key: errors[key])
+        worst = _worst(errors)
         yield Line(f"{name}/{len(errors)} gradients, {worst[-20:]}", errors[worst], MIDDLE_LIMIT)
 
 
@@ -184,12 +190,18 @@ def _wkv(name: str, cases: list[dict[str, Any]], arrays: Arrays) -> Iterator[Lin
                 continue
             inputs = [torch.from_numpy(arrays[f"{case}/{key}"]).requires_grad_() for key in "rkvwu"]
             y = bi_wkv(*inputs, backend=backend)
-            grads = torch.autograd.grad(
-                y, inputs, torch.from_numpy(arrays[f"{case}/gy"]), materialize_grads=True
-            )
-            results = dict(zip(("y", "gr", "gk", "gv", "gw", "gu"), (y, *grads), strict=True))
-            error = max(_error(t, arrays[f"{case}/{key}"]) for key, t in results.items())
-            yield Line(f"{name}/{case}, {backend}, y and gradients", error, WKV_LIMIT)
+            results = {"y": y}
+            if f"{case}/gy" in arrays:
+                gy = torch.from_numpy(arrays[f"{case}/gy"])
+                grads = torch.autograd.grad(y, inputs, gy, materialize_grads=True)
+                results |= dict(zip(("gr", "gk", "gv", "gw", "gu"), grads, strict=True))
+            errors = {
+                key: _error(tensor, arrays[f"{case}/{key}"])
+                for key, tensor in results.items()
+                if f"{case}/{key}" in arrays
+            }
+            what = f"{name}/{case}, {backend}, {len(errors)} tensors"
+            yield Line(what, errors[_worst(errors)], WKV_LIMIT)
 
 
 def _tokens(name: str, cases: list[dict[str, Any]]) -> Line:
@@ -234,11 +246,26 @@ def _inputs(
     return pixels, ids
 
 
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path}: not JSON: {error}") from error
+
+
 def _arrays(path: Path) -> Arrays:
     if not path.exists():
         return {}
-    with np.load(path) as file:
-        return dict(file)
+    try:
+        with np.load(path) as file:
+            return dict(file)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path}: not a whole npz file: {error}") from error
+
+
+def _worst(errors: Mapping[str, float]) -> str:
+    """Return the name of the largest error; nan is larger than any number."""
+    return max(errors, key=lambda name: (math.isnan(errors[name]), errors[name]))
 
 
 def _error(tensor: Tensor, truth: NDArray[Any]) -> float:

@@ -7,8 +7,10 @@ download must have the hash that the hub states for it. Both are kept in the mod
 import dataclasses
 import json
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from rwkvsearch.data.errors import ModelError
@@ -74,9 +76,11 @@ def install(spec: ModelSpec, checkpoint: Path, source: str) -> Path:
         temporary.replace(weights)
         text = json.dumps(dataclasses.asdict(card), indent=2)
         (folder / CONFIG_FILE).write_text(text, encoding="utf-8")
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise ModelError(f"{folder}: cannot be written: {error.strerror or error}") from error
+    except (OSError, SafetensorError) as error:
+        with suppress(OSError):
+            temporary.unlink()
+        reason = getattr(error, "strerror", None) or error
+        raise ModelError(f"{folder}: cannot be written: {reason}") from error
     return folder
 
 

@@ -15,6 +15,7 @@ app = typer.Typer(
     help="Find any picture in your folders by describing it, or by showing another one.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # importing rich costs more than the rest of `--help`
 )
 model_app = typer.Typer(no_args_is_help=True, help="List, describe and fetch models.")
 bench_app = typer.Typer(no_args_is_help=True, help="Measure a model on your own data.")
@@ -39,11 +40,12 @@ def main() -> None:
     """Run the command line: one line and exit code 1 for a mistake, 2 for wrong usage."""
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     warnings.filterwarnings("ignore", module="PIL")
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
+    for stream in filter(None, (sys.stdout, sys.stderr)):  # None when closed
+        # As file names are decoded, so that each is printed byte for byte.
+        stream.reconfigure(encoding=sys.getfilesystemencoding(), errors="surrogateescape")
     try:
         app()
-    except RwkvSearchError as error:
+    except (RwkvSearchError, OSError) as error:
         typer.echo(f"rwkvsearch: {error}", err=True)
         raise SystemExit(1) from None
 
@@ -106,10 +108,12 @@ def index(
         except KeyboardInterrupt:
             progress.close()
             typer.echo("stopped; what is done is kept, run the same command to go on", err=True)
-            raise
+            raise typer.Exit(130) from None
         finally:
             progress.close()
         typer.echo(report_as_text(report, opened.path))
+    if {path for path, _ in report.errors} & {path.resolve() for path in paths}:
+        raise typer.Exit(1)  # a picture asked for by name, not one among others
 
 
 @app.command()

@@ -53,7 +53,7 @@ def report_as_text(report: SyncReport, library: Path) -> str:
     }
     shown = ", ".join(f"{number:,} {name}" for name, number in counts.items() if number)
     rate = f" ({report.added / report.seconds:.0f} pictures/s)" if report.added else ""
-    found = f"{report.scanned:,} files: {shown or 'nothing to do'}"
+    found = f"{counted(report.scanned, 'file')}: {shown or 'nothing to do'}"
     return f"{found}; {report.seconds:.1f} s{rate}\nlibrary: {printable(library)}"
 
 
@@ -165,6 +165,11 @@ def printable(path: Path) -> str:
     """Return a path on one line, whatever is in its name."""
     text = str(path)
     return text if text.isprintable() else repr(text)[1:-1]
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun: `1 file`, `2,000 files`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def _rounded(values: dict[str, float]) -> dict[str, float]:

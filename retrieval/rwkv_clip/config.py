@@ -86,8 +86,9 @@ class ModelConfig:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Read what `to_dict` wrote; missing and unknown fields are errors naming them."""
-        if set(values) != {"image", "text"}:
-            raise ModelError(f"model config: expected image and text, found {sorted(values)}")
+        found = sorted(values) if isinstance(values, Mapping) else values
+        if found != ["image", "text"]:
+            raise ModelError(f"model config: expected image and text, found {found}")
         return cls(
             _strict(ImageTowerConfig, values["image"]), _strict(TextTowerConfig, values["text"])
         )
@@ -129,8 +130,9 @@ class ModelConfig:
 
 def _strict(kind: type[T], values: Mapping[str, Any]) -> T:
     wanted = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    if set(values) != wanted:
-        odd = sorted(wanted ^ set(values))
+    found = set(values) if isinstance(values, Mapping) else set()
+    if found != wanted:
+        odd = sorted(wanted ^ found)
         raise ModelError(f"model config: missing or unknown field {', '.join(odd)}")
     if wrong := [name for name, value in values.items() if type(value) is not int or value < 1]:
         raise ModelError(f"model config: {', '.join(wrong)} must be a positive whole number")

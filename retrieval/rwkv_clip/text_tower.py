@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -22,7 +23,9 @@ class TextTower(nn.Module):
         width, heads = config.width, config.heads
         norm_eps = 1e-5 * config.head_size_divisor**2
         shift = partial(bidirectional_shift, heads=heads)
-        self.embed = nn.Embedding(config.vocabulary, width)
+        # nn.Embedding(...) would draw numbers, which on the meta device imports torch._dynamo.
+        table = torch.empty(config.vocabulary, width)
+        self.embed = nn.Embedding.from_pretrained(table, freeze=False)
         self.blocks = nn.Sequential(
             *(
                 Block(

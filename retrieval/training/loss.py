@@ -1,11 +1,13 @@
 """The symmetric contrastive loss."""
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-MAX_LOG_SCALE = 4.6052
-"""ln 100: the learned scale is clamped here."""
+MAX_LOG_SCALE = math.log(100)
+"""The learned scale is clamped here."""
 
 
 def contrastive_loss(images: Tensor, texts: Tensor, log_scale: Tensor, groups: Tensor) -> Tensor:

@@ -1,0 +1,119 @@
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from rwkvsearch.indexer.library import LibraryStats, ModelInfo
+from rwkvsearch.indexer.protocols import SyncEvent, SyncReport
+from rwkvsearch.retrieval.benchmark import Accuracy, RecallResult
+from rwkvsearch.retrieval.engine import Hit
+from rwkvsearch.retrieval.metrics import Recall
+from rwkvsearch.ui import render
+
+HITS = [
+    Hit(1, 7, (Path("/a/one.jpg"), Path("/b/copy.jpg")), 0.98765432),
+    Hit(2, 3, (Path("/a/new\nline \udcff\U0001f436.jpg"),), -0.5),
+]
+STATS = LibraryStats(
+    images=1234,
+    files=1235,
+    errors=3,
+    errors_by_reason={"not an image": 2, "empty file": 1},
+    roots=[Path("/photos")],
+    models=[ModelInfo(1, "starter-abc-fp32", "p-112", 256, "0" * 64, 1234)],
+    bytes_on_disk=2_500_000,
+    synced_at=datetime(2026, 1, 2, 3, 4, tzinfo=UTC),
+)
+
+
+def report(**counts: int) -> SyncReport:
+    values = {"scanned": 0, "added": 0, "reused": 0, "unchanged": 0, "removed": 0} | counts
+    return SyncReport(**values, errors=[], unreachable=[], seconds=2)
+
+
+def test_table() -> None:
+    assert render.hits_as_table(HITS).splitlines() == [
+        "rank   score  path",
+        "   1   0.988  /a/one.jpg",
+        "        same  /b/copy.jpg",
+        "   2  -0.500  /a/new\\nline \\udcff\U0001f436.jpg",
+    ]
+    assert render.hits_as_table([]) == ""
+
+
+def test_json() -> None:
+    answer = json.loads(render.hits_as_json({"query": "dog"}, HITS))
+    assert answer["query"] == "dog"
+    assert answer["hits"][0] == {
+        "rank": 1,
+        "path": "/a/one.jpg",
+        "score": 0.987654,
+        "image_id": 7,
+        "paths": ["/a/one.jpg", "/b/copy.jpg"],
+    }
+    assert answer["hits"][1]["path"] == str(HITS[1].path)
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        ({"scanned": 1, "unchanged": 1}, "1 file: 1 unchanged; 2.0 s"),
+        ({"scanned": 2000, "added": 2000}, "2,000 files: 2,000 embedded; 2.0 s (1000 pictures/s)"),
+        ({"removed": 4}, "0 files: 4 gone; 2.0 s"),
+        ({}, "0 files: nothing to do; 2.0 s"),
+    ],
+)
+def test_report(counts: dict[str, int], expected: str) -> None:
+    lines = render.report_as_text(report(**counts), Path("/library")).splitlines()
+    assert lines == [expected, "library: /library"]
+
+
+def test_stats() -> None:
+    text = render.stats_as_text(Path("/library"), STATS)
+    assert text.splitlines() == [
+        "library   /library (2.5 MB)",
+        "images    1,234 different pictures in 1,235 files",
+        "synced    2026-01-02 03:04 UTC",
+        "folder    /photos",
+        "model     starter-abc-fp32 (1,234 embeddings)",
+        "errors    3 files that could not be used",
+        "          2 not an image",
+        "          1 empty file",
+    ]
+    values = json.loads(render.stats_as_json(Path("/library"), STATS))
+    assert values["synced_at"] == "2026-01-02T03:04:00+00:00"
+    assert values["models"] == [{"id": "starter-abc-fp32", "dim": 256, "embeddings": 1234}]
+
+
+def test_benchmarks() -> None:
+    recall = Recall({"R@1": 12.345, "R@5": 50.0}, {"R@1": 1 / 3, "R@5": 100.0})
+    result = RecallResult(recall, 4, 20, "a photo of ")
+    assert json.loads(render.recall_as_json(result, "m"))["text_to_image"]["R@1"] == 12.35
+    assert render.recall_as_text(result, "m").splitlines() == [
+        "m: recall in percent, 4 images, 20 captions, prefix 'a photo of '",
+        "                    R@1     R@5",
+        "text -> image      12.3    50.0",
+        "image -> text       0.3   100.0",
+    ]
+    accuracy = Accuracy(12.345, 50, 2000, 200)
+    assert json.loads(render.accuracy_as_json(accuracy, "m"))["top5"] == 50
+    assert render.accuracy_as_text(accuracy, "m") == (
+        "m: top-1 12.3 %, top-5 50.0 % (2,000 images, 200 classes)"
+    )
+
+
+def test_progress_names_bad_files_and_is_silent_otherwise(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    progress = render.SyncProgress()
+    progress(SyncEvent("scan", total=256))
+    progress(SyncEvent("embed", 10, 5, 1, 4, Path("/a/b\n.jpg"), "empty file"))
+    progress(SyncEvent("embed", 10, 10, 1, 9))
+    progress.close()
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == "skipped /a/b\\n.jpg: empty file\n"
+    with render.counting(10) as advance:
+        advance(3)
+    assert capsys.readouterr().err == ""
