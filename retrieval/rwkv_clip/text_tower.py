@@ -25,7 +25,7 @@ class TextTower(nn.Module):
         shift = partial(bidirectional_shift, heads=heads)
         # nn.Embedding(...) would draw numbers, which on the meta device imports torch._dynamo.
         table = torch.empty(config.vocabulary, width)
-        self.embed = nn.Embedding.from_pretrained(table, freeze=False)
+        self.embed = nn.Embedding.from_pretrained(table, freeze=False)  # type: ignore[no-untyped-call]
         self.blocks = nn.Sequential(
             *(
                 Block(
