@@ -8,8 +8,7 @@ BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 WORKERS ?= 2
 LIBRARY = .demo/library
-SHARED = ../shared/data/flickr8k
-DATA ?= $(if $(wildcard $(SHARED)),$(SHARED),data/samples)
+DATA ?= data/samples
 QUERIES ?= "a dog looking out of a window" "a red cup of coffee" "snowy mountains behind a lake"
 
 .DEFAULT_GOAL := help

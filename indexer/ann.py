@@ -129,11 +129,15 @@ def _write(index: Any, path: Path) -> None:
     faiss = import_faiss()
     path.parent.mkdir(exist_ok=True)
     temporary = path.with_suffix(".tmp")
-    with temporary.open("wb") as stream:
-        faiss.write_index(index, faiss.PyCallbackIOWriter(stream.write))
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as stream:
+            faiss.write_index(index, faiss.PyCallbackIOWriter(stream.write))
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)

@@ -77,16 +77,16 @@ def resolve_roots(session: Session, roots: Sequence[Path]) -> list[Scope]:
     known = {row.path: row for row in session.scalars(select(RootRow))}
     scopes: list[Scope] = []
     for target in sorted({_resolve(root) for root in roots}):
-        if any(target.is_relative_to(scope.target) for scope in scopes):
+        if any(_reaches(scope.target, target) for scope in scopes):
             continue
-        owner = next((row for path, row in known.items() if target.is_relative_to(path)), None)
+        owner = next((row for path, row in known.items() if _reaches(path, target)), None)
         if owner is None:
             if not _exists(target):
                 raise DataError(f"{target}: no such folder")
             owner = RootRow(path=target)
             session.add(owner)
             session.flush()
-            for path in [path for path in known if path.is_relative_to(target)]:
+            for path in [path for path in known if _reaches(target, path)]:
                 _take_over(session, owner, known.pop(path))
             known[target] = owner
         scopes.append(Scope(owner.id, owner.path, target))
@@ -161,9 +161,9 @@ def _stat_files(library: Library, scope: Scope, blocked: list[tuple[Path, str]])
         missing = path == scope.target and reason == "file not found"
         blocked.append((path, "no such folder" if missing else reason))
 
-    own_folder = library.path.resolve()
+    thumbnails = library.path.resolve() / "thumbs"
     for path in find_images(scope.target, on_error=note):
-        if path.is_relative_to(own_folder):
+        if path.is_relative_to(thumbnails):
             continue
         try:
             status = path.stat()
@@ -197,6 +197,13 @@ def _known_files(session: Session, scope: Scope, model: int) -> dict[Path, Known
         for path, row_id, size, mtime_ns, inode, image_id, error, has_embedding in rows
         if (scope.root / path).is_relative_to(scope.target)
     }
+
+
+def _reaches(root: Path, path: Path) -> bool:
+    """Whether a walk from `root` comes to `path`: below it, and no name on the way is hidden."""
+    if not path.is_relative_to(root):
+        return False
+    return not any(part.startswith(".") for part in path.relative_to(root).parts)
 
 
 def _take_over(session: Session, owner: RootRow, inner: RootRow) -> None:

@@ -7,20 +7,20 @@ over threads. The backward pass recomputes the states of one head, keeps them in
 Importing this module registers `torch.ops.rwkvsearch.bi_wkv_scan`; numba must be present.
 """
 
-import os
+import threading
 from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-import numba
 import numpy as np
 import torch
-from numba import njit, prange
+from numba import get_num_threads, njit, prange
 from torch import Tensor
 
 from rwkvsearch.kernels.reference import decay_exponent
 
 # No "nnan" or "ninf": extreme inputs must behave. Sums may be reordered so that they vectorise.
+_one_at_a_time = threading.Lock()
 OPTIONS: dict[str, Any] = {
     "fastmath": {"reassoc", "contract", "nsz"},
     "error_model": "numpy",
@@ -56,9 +56,9 @@ def _backward(
 
 
 def _with_threads(kernel: Callable[..., None], *tensors: Tensor) -> None:
-    workers = min(torch.get_num_threads(), len(os.sched_getaffinity(0)))
-    numba.set_num_threads(workers)
-    kernel(workers, *(x.detach().numpy() for x in tensors))
+    workers = min(torch.get_num_threads(), get_num_threads())
+    with _one_at_a_time:  # not every threading layer of numba may be entered twice
+        kernel(workers, *(x.detach().numpy() for x in tensors))
 
 
 def _register() -> None:

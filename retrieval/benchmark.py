@@ -81,7 +81,7 @@ def measure_accuracy(
     classes = read_classes(shards)
     prompts, owner = [], []
     for number, names in enumerate(classes.values()):
-        sentences = [template.format(name) for name in names for template in templates]
+        sentences = [template.replace("{}", name) for name in names for template in templates]
         prompts += sentences
         owner += [number] * len(sentences)
     texts = class_embeddings(_embed_texts(encoder, prompts, progress), np.array(owner))

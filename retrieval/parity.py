@@ -62,17 +62,20 @@ def main() -> int:
     """Print the table; return 0 when every line is within its limit, else 1."""
     parser = argparse.ArgumentParser(prog="rwkvsearch.retrieval.parity", description=__doc__)
     parser.add_argument("folder", type=Path)
+    folder = parser.parse_args().folder
     out = sys.stdout
     out.write(f"{'tensor':<44} {'error':>9} {'limit':>9}\n")
     count = failed = 0
     try:
-        for line in compare(parser.parse_args().folder):
+        for line in compare(folder):
             out.write(f"{line}\n")
             out.flush()
             count, failed = count + 1, failed + (not line.passed)
     except RwkvSearchError as error:
         sys.stderr.write(f"parity: {error}\n")
         return 1
+    if not count:
+        sys.stderr.write(f"parity: {folder}: the files hold nothing to compare with\n")
     out.write(f"{count - failed} passed, {failed} failed\n")
     return 1 if failed or not count else 0
 
@@ -94,7 +97,10 @@ def compare(folder: Path) -> Iterator[Line]:
         first = cases[0] if cases and isinstance(cases[0], dict) else {}
         if isinstance(content, dict) and "config" in content:
             found = True
-            yield from _model(path.stem, content, arrays)
+            try:
+                yield from _model(path.stem, content, arrays)
+            except KeyError as error:
+                raise DataError(f"{path}: {error.args[0]} is missing or unknown") from error
         elif "ids" in first:
             found = True
             yield _tokens(path.stem, cases)
@@ -131,7 +137,8 @@ def _model(name: str, about: Mapping[str, Any], truth: Arrays) -> Iterator[Line]
             if tensor_name not in middle.tensors:
                 raise DataError(f"{name}: the model has no tensor {key}")
             tensor = middle.tensors[tensor_name]
-            tensor = tensor[0, :4] if first_tokens else tensor
+            if first_tokens:
+                tensor = tensor[0, :4] if tensor.ndim == 3 else tensor[:4]
             yield Line(f"{name}/{key}", _error(tensor, truth[key]), MIDDLE_LIMIT)
     yield from _gradients(name, model, pixels, ids, truth)
 
@@ -186,7 +193,8 @@ def _wkv(name: str, cases: list[dict[str, Any]], arrays: Arrays) -> Iterator[Lin
             sys.stderr.write(f"parity: backend {backend} left out: {reason}\n")
             continue
         for case in (str(case["name"]) for case in cases):
-            if f"{case}/y" not in arrays:
+            if absent := [key for key in (*"rkvwu", "y") if f"{case}/{key}" not in arrays]:
+                sys.stderr.write(f"parity: {name}/{case} left out: no {', '.join(absent)}\n")
                 continue
             inputs = [torch.from_numpy(arrays[f"{case}/{key}"]).requires_grad_() for key in "rkvwu"]
             y = bi_wkv(*inputs, backend=backend)
@@ -216,6 +224,9 @@ def _pixels(name: str, arrays: Arrays) -> Iterator[Line]:
         picture = key.removesuffix("/pixels_sub")
         if picture != key:
             stored = arrays.get(f"{picture}/rgb", arrays.get(f"{picture}/l"))
+            if stored is None:
+                sys.stderr.write(f"parity: {name}/{picture} left out: no rgb and no l\n")
+                continue
             image = Image.fromarray(np.asarray(stored)).convert("RGB")
             pixels = preprocess(image, PIXEL_SIZE)[:, ::PIXEL_STEP, ::PIXEL_STEP]
             error = float(np.abs(pixels - arrays[key]).max())
@@ -269,7 +280,12 @@ def _worst(errors: Mapping[str, float]) -> str:
 
 
 def _error(tensor: Tensor, truth: NDArray[Any]) -> float:
-    """Return the largest error relative to the largest value of the truth; nan if any value is."""
+    """Return the largest error relative to the largest value of the truth; nan if any value is.
+
+    A tensor of another shape is nan too.
+    """
+    if tensor.shape != truth.shape:
+        return math.nan
     difference = tensor.detach().double().numpy() - truth.astype(np.float64)
     return float(np.abs(difference).max() / max(np.abs(truth).max(), np.finfo(np.float32).tiny))
 

@@ -33,3 +33,8 @@ def test_command_is_in_the_readme_and_has_help(command: list[str]) -> None:
     result = CliRunner().invoke(app, [*command, "--help"])
     assert result.exit_code == 0
     assert len(result.output.splitlines()) > 5
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_takes_a_library(command: list[str]) -> None:
+    assert "--library" in CliRunner().invoke(app, [*command, "--help"]).output

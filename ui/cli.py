@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from rwkvsearch.data.errors import QueryError, RwkvSearchError
+from rwkvsearch.data.errors import DataError, QueryError, RwkvSearchError
 
 app = typer.Typer(
     name="rwkvsearch",
@@ -31,7 +31,11 @@ ModelOption = Annotated[
 ]
 DeviceOption = Annotated[
     str | None,
-    typer.Option("--device", help="cpu, cuda, cuda:1, ...", envvar="RWKVSEARCH_DEVICE"),
+    typer.Option("--device", help="cpu, cuda, cuda:1, ...; default: $RWKVSEARCH_DEVICE, else cpu."),
+]
+UnusedLibraryOption = Annotated[
+    Path | None,
+    typer.Option("--library", help="Taken by every command; models are shared by all libraries."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
@@ -90,11 +94,16 @@ def index(
     from rwkvsearch.indexer.library import Library
     from rwkvsearch.indexer.sync import sync
     from rwkvsearch.retrieval.encoder import Encoder
+    from rwkvsearch.retrieval.engine import model_of
     from rwkvsearch.ui.render import SyncProgress, report_as_text
 
-    encoder = Encoder.load(model or "starter", device=device)
-    progress = SyncProgress()
-    with Library.create(_library(library)) as opened:
+    folder = _library(library)
+    missing = [path for path in paths if not path.exists()]
+    if missing and not folder.exists():
+        raise DataError(f"{missing[0]}: no such folder")
+    with Library.create(folder) as opened:
+        encoder = Encoder.load(model or model_of(opened), device=device)
+        progress = SyncProgress()
         try:
             report = sync(
                 opened,
@@ -151,7 +160,9 @@ def query(
         elif as_paths:
             typer.echo("".join(f"{hit.path}\n" for hit in hits), nl=False)
         else:
-            typer.echo(hits_as_table(hits))
+            typer.echo(hits_as_table(hits), nl=bool(hits))
+    if not hits:
+        typer.echo("rwkvsearch: none of the pictures in the library is there any more", err=True)
 
 
 @app.command()
@@ -166,7 +177,7 @@ def stats(library: LibraryOption = None, as_json: JsonOption = False) -> None:
 
 
 @model_app.command("list")
-def model_list() -> None:
+def model_list(_library: UnusedLibraryOption = None) -> None:
     """List the models of this version."""
     from rwkvsearch.retrieval.models import MODELS, is_present
 
@@ -178,6 +189,7 @@ def model_list() -> None:
 @model_app.command("info")
 def model_info(
     name: Annotated[str, typer.Argument(help="See `rwkvsearch model list`.")] = "starter",
+    _library: UnusedLibraryOption = None,
 ) -> None:
     """Describe an installed model: shape, source, licence, hash."""
     from rwkvsearch.retrieval.models import describe
@@ -194,6 +206,7 @@ def model_pull(
     file: Annotated[
         Path | None, typer.Option("--from", help="Convert this checkpoint; nothing is downloaded.")
     ] = None,
+    _library: UnusedLibraryOption = None,
 ) -> None:
     """Fetch official weights from the Hugging Face hub and convert them to safetensors.
 
@@ -216,6 +229,7 @@ def bench_recall(
     ] = None,
     model: ModelOption = None,
     device: DeviceOption = None,
+    _library: UnusedLibraryOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure recall@1, 5 and 10, text to image and image to text."""
@@ -243,6 +257,7 @@ def bench_classify(
     ] = None,
     model: ModelOption = None,
     device: DeviceOption = None,
+    _library: UnusedLibraryOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure zero-shot classification; the classes are the distinct texts of the shards."""

@@ -101,8 +101,18 @@ def draw_batch(
             pixels.append(augment(example.image, size, random))
             texts.append(example.texts[random.integers(len(example.texts))])
             groups.append(example.group)
-    numbers = {group: number for number, group in enumerate(dict.fromkeys(groups))}
-    return Batch(np.stack(pixels), tokenize(texts), np.array([numbers[g] for g in groups]))
+    return Batch(np.stack(pixels), tokenize(texts), _merge(groups, texts))
+
+
+def _merge(*keys: Sequence[str]) -> NDArray[np.int64]:
+    """Return one number per item, the same for items that share a key of any kind."""
+    numbers = np.arange(len(keys[0]))
+    for kind in keys:
+        first: dict[str, int] = {}
+        for item, key in enumerate(kind):
+            other = first.setdefault(key, item)
+            numbers[numbers == numbers[item]] = numbers[other]
+    return numbers
 
 
 def augment(image: Image.Image, size: int, random: np.random.Generator) -> NDArray[np.float32]:
@@ -123,4 +133,4 @@ def augment(image: Image.Image, size: int, random: np.random.Generator) -> NDArr
 
 def _sentences(label: str) -> tuple[str, ...]:
     names = [name.strip().replace("_", " ") for name in label.split(",")]
-    return tuple(template.format(name) for name in names if name for template in TEMPLATES)
+    return tuple(template.replace("{}", name) for name in names if name for template in TEMPLATES)

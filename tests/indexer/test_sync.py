@@ -348,3 +348,20 @@ def test_a_picture_that_cannot_be_preprocessed(
     monkeypatch.setattr(encoder, "preprocess", refuse)
     report = sync(library, [photos / "a/0.png"], encoder)
     assert report.errors == [(photos / "a/0.png", "cannot be preprocessed: too thin")]
+
+
+def test_a_library_in_the_folder_of_the_pictures(photos: Path, encoder: Any) -> None:
+    with Library.create(photos) as library:
+        assert counts(sync(library, [photos], encoder)) == (10, 0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("outer_first", [True, False])
+def test_a_hidden_folder_named_as_root_stays(
+    library: Library, photos: Path, encoder: Any, paint: Any, outer_first: bool
+) -> None:
+    hidden = paint(photos / ".hidden/x.png", 99).parent
+    order = [photos, hidden] if outer_first else [hidden, photos]
+    for root in [*order, photos, hidden]:
+        sync(library, [root], encoder)
+    assert library.stats().files == 11
+    assert library.stats().roots == sorted([photos, hidden])

@@ -1,6 +1,7 @@
 """The golden numbers that lie in the repository, and that the comparison sees what is wrong."""
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from rwkvsearch.data.errors import DataError, ModelError
 from rwkvsearch.kernels import available_backends
@@ -204,3 +206,7 @@ def test_an_unknown_tensor_is_named(golden: Path) -> None:
         np.savez(file, **dict(stored), **{"mid/img_block9": np.ones(1)})
     with pytest.raises(DataError, match="no tensor mid/img_block9"):
         list(compare(golden))
+
+
+def test_another_shape_is_an_error() -> None:
+    assert math.isnan(parity._error(torch.ones(4, 3), np.ones((1, 3))))

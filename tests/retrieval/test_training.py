@@ -281,3 +281,19 @@ def test_rate() -> None:
 def test_image_size() -> None:
     recipe = Recipe(steps=10, small_size=80, small_part=0.7)
     assert [recipe.image_size(step, 112) for step in (0, 6, 7, 9)] == [80, 80, 112, 112]
+
+
+def test_equal_texts_merge_groups(tokenize: Tokenizer) -> None:
+    picture = Image.new("RGB", (16, 16))
+    texts = ["a dog", "a cat", "a dog", "a bird", "a cow"]
+    examples = [
+        Example(picture, (text,), group)
+        for text, group in zip(texts, ["1", "2", "3", "2", "5"], strict=True)
+    ]
+    batch = draw_batch([Source(examples, 5)], tokenize, size=16, seed=0, step=0)
+    by_text = dict(zip(map(bytes, batch.ids), batch.groups.tolist(), strict=True))
+    dog, cat, bird, cow = (
+        by_text[bytes(ids)] for ids in tokenize(["a dog", *texts[1::2], "a cow"])
+    )
+    assert cat == bird and len({dog, cat, cow}) == 3
+    assert sorted(np.unique(batch.groups, return_counts=True)[1].tolist()) == [1, 2, 2]

@@ -536,3 +536,23 @@ def test_bench_classify(photos: Path, tmp_path: Path, run: Run) -> None:
     assert_one_line(run, ["bench", "classify", "--data", tmp_path / "x-*.tar"], "no shards")
     shard.write_bytes(shard.read_bytes()[:700])
     assert_one_line(run, ["bench", "classify", "--data", shard], str(shard))
+
+
+def test_a_mistyped_folder_leaves_no_library(tmp_path: Path, run: Run) -> None:
+    arguments = ["index", tmp_path / "nothing", "--library", tmp_path / "new"]
+    assert_one_line(run, arguments, "nothing", "no such folder")
+    assert not (tmp_path / "new").exists()
+
+
+def test_index_goes_on_with_the_model_of_the_library(
+    indexed: Path, photos: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.setattr("rwkvsearch.retrieval.engine.model_of", lambda _: asked.append(1) or "b64")
+    assert_one_line(run, ["index", photos], "no model is called 'b64'")
+    assert asked
+
+
+def test_a_template_with_other_braces(run: Run, tmp_path: Path) -> None:
+    arguments = ["bench", "classify", "--data", tmp_path, "--template", "{} {x}"]
+    assert_one_line(run, arguments, "no shards")
