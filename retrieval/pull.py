@@ -6,6 +6,7 @@ download must have the hash that the hub states for it. Both are kept in the mod
 
 import dataclasses
 import json
+import os
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -88,6 +89,7 @@ def _download(
     spec: ModelSpec, repository: str, revision: str | None, folder: Path
 ) -> tuple[Path, str]:
     """Download the checkpoint into `folder`; return it and where it comes from."""
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     try:
         from huggingface_hub import HfApi, hf_hub_download
     except ImportError as error:

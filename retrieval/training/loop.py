@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -58,6 +59,8 @@ def train(
     compiled: bool = False,
 ) -> None:
     """Train `model` in place, going on from `folder/checkpoint.pt` where there is one.
+
+    The recipe is not kept in the checkpoint: hand in the same one to go on as if unbroken.
 
     Writes the checkpoint and one JSON line of figures to `folder/log.jsonl` every `every` steps.
     """
@@ -138,7 +141,10 @@ def _restore(model: RwkvClip, optimizer: torch.optim.Optimizer, path: Path, seed
 def _save(model: RwkvClip, optimizer: torch.optim.Optimizer, step: int, path: Path) -> None:
     state: dict[str, object] = {"step": step, "model": model.state_dict()}
     temporary = path.with_suffix(".tmp")
-    torch.save(state | {"optimizer": optimizer.state_dict()}, temporary)
+    with temporary.open("wb") as file:
+        torch.save(state | {"optimizer": optimizer.state_dict()}, file)
+        file.flush()
+        os.fsync(file.fileno())
     temporary.replace(path)
 
 
