@@ -68,7 +68,8 @@ def test_version_and_completion(run: Run) -> None:
     assert run("--version").out.startswith("rwkvsearch 0.")
     called = "import sys; from rwkvsearch.ui.cli import main; sys.argv[0] = 'rwkvsearch'; main()"
     command = [sys.executable, "-c", called]
-    shown = subprocess.run([*command, "--show-completion", "bash"], capture_output=True, text=True)
+    source = os.environ | {"_RWKVSEARCH_COMPLETE": "source_bash"}
+    shown = subprocess.run(command, env=source, capture_output=True, text=True)
     assert "_RWKVSEARCH_COMPLETE=complete_bash" in shown.stdout
     asked = {"_RWKVSEARCH_COMPLETE": "complete_bash", "COMP_WORDS": "x qu", "COMP_CWORD": "1"}
     completed = subprocess.run(command, env=os.environ | asked, capture_output=True, text=True)
