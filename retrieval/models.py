@@ -4,6 +4,7 @@ A model is a folder of `model.safetensors` and `config.json`. The starter model 
 package; the others lie under `$RWKVSEARCH_HOME/models/`, put there by `pull.py`.
 """
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -119,6 +120,12 @@ def read_card(name: str) -> ModelCard:
     if card.name != name or not isinstance(card.sha256, str):
         raise ModelError(f"{path}: damaged: it is not the card of {name}")
     return card
+
+
+def write_card(card: ModelCard, folder: Path) -> None:
+    """Write what `read_card` reads, as the `config.json` of a model folder."""
+    text = json.dumps(dataclasses.asdict(card), indent=2)
+    (folder / CONFIG_FILE).write_text(text + "\n", encoding="utf-8")
 
 
 def checked_weights(card: ModelCard) -> Path:

@@ -4,8 +4,6 @@ The commit is resolved first, so that everything comes from one state of the rep
 download must have the hash that the hub states for it. Both are kept in the model's `config.json`.
 """
 
-import dataclasses
-import json
 import os
 import tempfile
 from contextlib import suppress
@@ -16,13 +14,13 @@ from safetensors.torch import save_file
 
 from rwkvsearch.data.errors import ModelError
 from rwkvsearch.retrieval.models import (
-    CONFIG_FILE,
     WEIGHTS_FILE,
     ModelCard,
     ModelSpec,
     find_spec,
     folder_of,
     sha256_of,
+    write_card,
 )
 from rwkvsearch.retrieval.rwkv_clip.checkpoint import build, load_tensors
 from rwkvsearch.retrieval.rwkv_clip.config import B16, B32
@@ -75,8 +73,7 @@ def install(spec: ModelSpec, checkpoint: Path, source: str) -> Path:
             licence="Apache-2.0, as the model card on the hub states",
         )
         temporary.replace(weights)
-        text = json.dumps(dataclasses.asdict(card), indent=2)
-        (folder / CONFIG_FILE).write_text(text, encoding="utf-8")
+        write_card(card, folder)
     except (OSError, SafetensorError) as error:
         with suppress(OSError):
             temporary.unlink()

@@ -240,8 +240,9 @@ def bench_recall(
 
     from rwkvsearch.retrieval.benchmark import measure_recall
     from rwkvsearch.retrieval.encoder import Encoder
+    from rwkvsearch.retrieval.models import DEFAULT_MODEL
 
-    encoder = Encoder.load(model or "starter", device=device)
+    encoder = Encoder.load(model or DEFAULT_MODEL, device=device)
     prefix = encoder.card.prompt if prefix is None else prefix
     total = len(captions.images) + sum(len(item.captions) for item in captions.images)
     with counting(total) as progress:
@@ -271,8 +272,9 @@ def bench_classify(
 
     from rwkvsearch.retrieval.benchmark import TEMPLATES, measure_accuracy
     from rwkvsearch.retrieval.encoder import Encoder
+    from rwkvsearch.retrieval.models import DEFAULT_MODEL
 
-    encoder = Encoder.load(model or "starter", device=device)
+    encoder = Encoder.load(model or DEFAULT_MODEL, device=device)
     with counting(None) as progress:
         result = measure_accuracy(encoder, data, template or TEMPLATES, progress)
     typer.echo((accuracy_as_json if as_json else accuracy_as_text)(result, encoder.model_id))

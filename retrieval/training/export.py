@@ -1,13 +1,17 @@
 """Turn a checkpoint into a model folder: `python -m rwkvsearch.retrieval.training.export`."""
 
 import argparse
-import dataclasses
-import json
 from pathlib import Path
 
 import torch
 
-from rwkvsearch.retrieval.models import CONFIG_FILE, WEIGHTS_FILE, ModelCard, sha256_of
+from rwkvsearch.retrieval.models import (
+    DEFAULT_MODEL,
+    WEIGHTS_FILE,
+    ModelCard,
+    sha256_of,
+    write_card,
+)
 from rwkvsearch.retrieval.rwkv_clip.checkpoint import save_half
 from rwkvsearch.retrieval.rwkv_clip.config import STARTER
 from rwkvsearch.retrieval.rwkv_clip.model import RwkvClip
@@ -30,15 +34,14 @@ def export(model: RwkvClip, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     save_half(model, folder / WEIGHTS_FILE, {})
     card = ModelCard(
-        name="starter",
+        name=DEFAULT_MODEL,
         sha256=sha256_of(folder / WEIGHTS_FILE),
         prompt="",
         config=model.config.to_dict(),
         source="trained by rwkvsearch.retrieval.training, see its README.md",
         licence="research and education only: the training photographs are; the code is MIT",
     )
-    text = json.dumps(dataclasses.asdict(card), indent=2)
-    (folder / CONFIG_FILE).write_text(text + "\n", encoding="utf-8")
+    write_card(card, folder)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,5 @@
 """A tiny model in the place of the shipped one, a home of its own, and the command line."""
 
-import dataclasses
-import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +11,7 @@ import torch
 from PIL import Image
 
 from rwkvsearch.retrieval import recipe
-from rwkvsearch.retrieval.models import ModelCard, sha256_of
+from rwkvsearch.retrieval.models import ModelCard, sha256_of, write_card
 from rwkvsearch.retrieval.rwkv_clip.checkpoint import build, official_name, save_half
 from rwkvsearch.retrieval.rwkv_clip.config import ImageTowerConfig, ModelConfig, TextTowerConfig
 from rwkvsearch.retrieval.rwkv_clip.model import RwkvClip
@@ -64,7 +62,7 @@ def make_weights(root: Path, seed: str) -> Path:
         source="made by a test",
         licence="MIT",
     )
-    (folder / "config.json").write_text(json.dumps(dataclasses.asdict(card)), encoding="utf-8")
+    write_card(card, folder)
     return root
 
 
