@@ -1,8 +1,16 @@
-"""The public Bi-WKV operator: picks a backend, says which, and never falls back in silence."""
+"""The public Bi-WKV operator: picks a backend, says which, and never falls back in silence.
+
+`reference` and `levels` are plain torch. `scan` and `fused` are compiled; importing this module
+registers `torch.ops.rwkvsearch.bi_wkv` and its gradient for them, without importing either.
+"""
 
 import logging
+import os
+from collections.abc import Callable
 from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,6 +26,12 @@ SCAN_MIN_WORK = 1 << 20
 SCAN_MISSING = None if find_spec("numba") else "numba is not installed"
 """Why the compiled scan cannot run here; looked up once, so that compiled models can see it."""
 
+FUSED_MISSING = None if find_spec("triton") else "triton is not installed"
+"""Why the Triton kernel cannot run on any device."""
+
+PLAIN = {"reference": bi_wkv_reference, "levels": bi_wkv_levels}
+Grads = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+
 
 class BackendError(RuntimeError):
     """The backend asked for is unknown or cannot run here; the message says why."""
@@ -31,51 +45,116 @@ def bi_wkv(
     Args:
         r, k, v, w: `[B, T, H, N]`; `w` is the log-decay input, any real number.
         u: bonus for the own token, `[H, N]`.
-        backend: `reference`, `levels` or `scan`. None picks `scan` (where numba is installed) for
-            float32 and narrower work on the CPU that is worth compiled code, otherwise `levels`.
+        backend: `reference`, `levels`, `scan` or `fused`. None picks `fused` on a CUDA device
+            where triton is installed, `scan` on the CPU where numba is and the work is worth
+            compiled code, otherwise `levels`; float64 always takes `levels`.
 
     Returns:
-        `[B, T, H, N]`, float32, also under autocast; float64 for float64 input, but for `scan`,
-        which knows float32 only. Differentiable.
+        `[B, T, H, N]`, float32, also under autocast; float64 for float64 input, but for the
+        compiled backends, which know float32 only. Differentiable once.
 
     Raises:
         BackendError: the backend is unknown or cannot run here.
     """
     name = backend or _choose(r)
-    _require(name)
-    if torch.amp.is_autocast_available(r.device.type) and torch.is_autocast_enabled(r.device.type):
-        with torch.autocast(r.device.type, enabled=False):  # it would round the products
-            return bi_wkv(r, k, v, w, u, backend=name)
+    if reason := _missing(name, r.device):
+        raise BackendError(f"bi_wkv backend {name!r} cannot run here: {reason}")
+    if name not in PLAIN:
+        y: Tensor = torch.ops.rwkvsearch.bi_wkv(r, k, v, w, u, name)
+        return y
+    kind = r.device.type
+    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+        with torch.autocast(kind, enabled=False):  # it would round the products
+            return PLAIN[name](r, k, v, w, u)
+    return PLAIN[name](r, k, v, w, u)
+
+
+def available_backends(device: torch.device | str = "cpu") -> dict[str, str | None]:
+    """Return every backend of this version with None, or the reason why it cannot run there."""
+    device = torch.device(device)
+    return {name: _missing(name, device) for name in (*PLAIN, "scan", "fused")}
+
+
+def _missing(name: str, device: torch.device) -> str | None:
+    if name in PLAIN:
+        return None
     if name == "scan":
-        from rwkvsearch.kernels.scan import bi_wkv_scan
-
-        return bi_wkv_scan(r, k, v, w, u)
-    return (bi_wkv_levels if name == "levels" else bi_wkv_reference)(r, k, v, w, u)
-
-
-def available_backends() -> dict[str, str | None]:
-    """Return every backend of this version with None, or the reason why it cannot run here."""
-    return {"reference": None, "levels": None, "scan": SCAN_MISSING}
+        return SCAN_MISSING or (None if device.type == "cpu" else f"the tensors are on {device}")
+    if name == "fused":
+        interpreted = os.environ.get("TRITON_INTERPRET") == "1"
+        elsewhere = None if device.type == "cuda" or interpreted else f"the tensors are on {device}"
+        return FUSED_MISSING or elsewhere
+    raise BackendError(
+        f"unknown bi_wkv backend {name!r}; there are {', '.join(PLAIN)}, scan, fused"
+    )
 
 
 def _choose(r: Tensor) -> str:
-    compiled = r.device.type == "cpu" and r.dtype != torch.float64
-    if not compiled or r.numel() * r.shape[-1] < SCAN_MIN_WORK:
+    if r.dtype == torch.float64:
         return "levels"
+    if r.device.type == "cpu":
+        name, reason = "scan", SCAN_MISSING
+        if r.numel() * r.shape[-1] < SCAN_MIN_WORK:
+            return "levels"
+    elif r.device.type == "cuda":
+        name, reason = "fused", FUSED_MISSING
+    else:
+        name, reason = "levels", "no compiled backend for this device"
     if not torch.compiler.is_compiling():
-        _say_once()
-    return "levels" if SCAN_MISSING else "scan"
+        _say_once(r.device.type, name, reason)
+    return "levels" if reason else name
 
 
 @cache
-def _say_once() -> None:
-    name = "levels" if SCAN_MISSING else "scan"
-    logger.info("bi_wkv on the CPU: %s (%s)", name, SCAN_MISSING or "compiled by numba")
+def _say_once(device: str, name: str, reason: str | None) -> None:
+    if reason:
+        logger.info("bi_wkv on %s: levels (%s)", device, reason)
+    else:
+        logger.info("bi_wkv on %s: %s (compiled)", device, name)
 
 
-def _require(name: str) -> None:
-    backends = available_backends()
-    if name not in backends:
-        raise BackendError(f"unknown bi_wkv backend {name!r}; there are {', '.join(backends)}")
-    if reason := backends[name]:
-        raise BackendError(f"bi_wkv backend {name!r} cannot run here: {reason}")
+def _compiled(name: str) -> Any:
+    return import_module(f"rwkvsearch.kernels.{name}")
+
+
+def _forward(r: Tensor, k: Tensor, v: Tensor, w: Tensor, u: Tensor, backend: str) -> Tensor:
+    function: Callable[..., Tensor] = getattr(_compiled(backend), f"{backend}_forward")
+    return function(r, k, v, w, u)
+
+
+def _backward(
+    gy: Tensor, r: Tensor, k: Tensor, v: Tensor, w: Tensor, u: Tensor, backend: str
+) -> Grads:
+    function: Callable[..., Grads] = getattr(_compiled(backend), f"{backend}_backward")
+    grads = function(gy, r, k, v, w, u)
+    gr, gk, gv, gw, gu = (g.to(x.dtype) for g, x in zip(grads, (r, k, v, w, u), strict=True))
+    return gr, gk, gv, gw, gu
+
+
+def _register() -> None:
+    forward_op = torch.library.custom_op("rwkvsearch::bi_wkv", _forward, mutates_args=())
+    backward_op = torch.library.custom_op("rwkvsearch::bi_wkv_backward", _backward, mutates_args=())
+
+    @forward_op.register_fake
+    def _(r: Tensor, k: Tensor, v: Tensor, w: Tensor, u: Tensor, backend: str) -> Tensor:
+        return r.new_empty(r.shape, dtype=torch.float32)
+
+    @backward_op.register_fake
+    def _(
+        gy: Tensor, r: Tensor, k: Tensor, v: Tensor, w: Tensor, u: Tensor, backend: str
+    ) -> Grads:
+        gr, gk, gv, gw, gu = (x.new_empty(x.shape) for x in (r, k, v, w, u))
+        return gr, gk, gv, gw, gu
+
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        *tensors, ctx.backend = inputs
+        ctx.save_for_backward(*tensors)
+
+    def backward(ctx: Any, gy: Tensor) -> tuple[Tensor | None, ...]:
+        grads: Grads = torch.ops.rwkvsearch.bi_wkv_backward(gy, *ctx.saved_tensors, ctx.backend)
+        return (*grads, None)
+
+    forward_op.register_autograd(backward, setup_context=setup_context)
+
+
+_register()

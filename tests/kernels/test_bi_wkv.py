@@ -252,9 +252,22 @@ def test_scan_is_safe_among_threads() -> None:
 @needs_scan
 def test_scan_is_a_well_formed_operator() -> None:
     *inputs, _ = make(3, batch=1)
-    operator = torch.ops.rwkvsearch.bi_wkv_scan.default
+    operator = torch.ops.rwkvsearch.bi_wkv.default
     checks = ("test_schema", "test_autograd_registration", "test_faketensor")
-    torch.library.opcheck(operator, tuple(x.requires_grad_() for x in inputs), test_utils=checks)
+    arguments = (*(x.requires_grad_() for x in inputs), "scan")
+    torch.library.opcheck(operator, arguments, test_utils=checks)
+
+
+@needs_scan
+def test_exported_by_torch() -> None:
+    class Operator(torch.nn.Module):
+        def forward(self, *inputs: Tensor) -> Tensor:
+            return bi_wkv(*inputs, backend="scan")
+
+    *inputs, _ = make(49)
+    program = torch.export.export(Operator(), tuple(inputs))
+    assert any(node.target is torch.ops.rwkvsearch.bi_wkv.default for node in program.graph.nodes)
+    assert torch.equal(program.module()(*inputs), bi_wkv(*inputs, backend="scan"))
 
 
 @needs_scan
@@ -312,7 +325,7 @@ class TestChoice:
         *inputs, _ = make(77, batch=32)
         with caplog.at_level(logging.INFO):
             y = bi_wkv(*inputs)
-        assert caplog.messages == ["bi_wkv on the CPU: levels (numba is not installed)"]
+        assert caplog.messages == ["bi_wkv on cpu: levels (numba is not installed)"]
         assert torch.equal(y, bi_wkv_levels(*inputs))
 
     @needs_scan
@@ -320,7 +333,7 @@ class TestChoice:
         *inputs, _ = make(77, batch=32)
         with caplog.at_level(logging.INFO):
             y = [bi_wkv(*inputs) for _ in range(2)][0]
-        assert caplog.messages == ["bi_wkv on the CPU: scan (compiled by numba)"]
+        assert caplog.messages == ["bi_wkv on cpu: scan (compiled)"]
         assert torch.equal(y, bi_wkv(*inputs, backend="scan"))
 
     def test_little_work_and_float64_take_levels(self) -> None:
@@ -338,7 +351,7 @@ class TestChoice:
         def broken(*_: Tensor) -> Tensor:
             raise RuntimeError("broken")
 
-        monkeypatch.setattr(scan, "bi_wkv_scan", broken)
+        monkeypatch.setattr(scan, "scan_forward", broken)
         with pytest.raises(RuntimeError, match="broken"):
             bi_wkv(*make(77, batch=32)[:5])
 
