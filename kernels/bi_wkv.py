@@ -140,9 +140,7 @@ def _register() -> None:
         return r.new_empty(r.shape, dtype=torch.float32)
 
     @backward_op.register_fake
-    def _(
-        gy: Tensor, r: Tensor, k: Tensor, v: Tensor, w: Tensor, u: Tensor, backend: str
-    ) -> Grads:
+    def _(gy: Tensor, r: Tensor, k: Tensor, v: Tensor, w: Tensor, u: Tensor, backend: str) -> Grads:
         gr, gk, gv, gw, gu = (x.new_empty(x.shape) for x in (r, k, v, w, u))
         return gr, gk, gv, gw, gu
 

@@ -10,6 +10,7 @@ times faster). Heads are spread over as many threads as torch uses in the callin
 that runs torch on a single core stays on that core.
 """
 
+import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -20,7 +21,7 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from rwkvsearch.kernels.reference import decay_exponent
+from rwkvsearch.kernels.reference import MAX_LOG_DECAY_INPUT
 
 OPTIONS: dict[str, Any] = {
     # No "nnan" or "ninf": extreme inputs must behave. Sums may be reordered so that they vectorise.
@@ -28,6 +29,12 @@ OPTIONS: dict[str, Any] = {
     "error_model": "numpy",
     "nogil": True,
 }
+MOST, LEAST = np.float32(MAX_LOG_DECAY_INPUT), np.float32(-87)
+MINUS_ONE, ZERO = np.float32(-1), np.float32(0)
+LOG2_E = np.float32(1 / math.log(2))
+LN_2 = np.float32(math.ldexp(round(math.ldexp(math.log(2), 9)), -9))  # few bits: m * LN_2 is exact
+LN_2_REST = np.float32(math.log(2) - float(LN_2))
+ONE, C1, C2, C3, C4, C5, C6, C7 = (np.float32(1 / math.factorial(n)) for n in range(8))
 MIN_WORK_PER_THREAD = 1 << 20
 """Multiply-adds below which a further thread costs more than it brings."""
 
@@ -38,10 +45,9 @@ def scan_forward(r: Tensor, k: Tensor, v: Tensor, w: Tensor, u: Tensor) -> Tenso
     Arguments as `bi_wkv_reference`; any floating type is read as float32. Returns `[B, T, H, N]`
     float32.
     """
-    decay = torch.exp(decay_exponent(w))
-    r, k, v, decay, u = (_readable(x) for x in (r, k, v, decay, u))
+    r, k, v, w, u = (_readable(x) for x in (r, k, v, w, u))
     y = torch.empty_like(r)
-    _over_heads(_forward_kernel(r.shape[-1]), r, k, v, decay, u, y)
+    _over_heads(_forward_kernel(r.shape[-1]), r, k, v, w, u, y)
     return y
 
 
@@ -49,14 +55,12 @@ def scan_backward(
     gy: Tensor, r: Tensor, k: Tensor, v: Tensor, w: Tensor, u: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Return the gradients of r, k, v, w and u in float32, given that of the output."""
-    log_decay = decay_exponent(w)
-    decay = torch.exp(log_decay)
-    inputs = [_readable(x) for x in (gy, r, k, v, decay, u)]
+    inputs = [_readable(x) for x in (gy, r, k, v, w, u)]
     grads = [torch.empty_like(inputs[0]) for _ in range(4)]
     gu = inputs[0].new_empty(r.shape[0], *u.shape)
     _over_heads(_backward_kernel(r.shape[-1]), *inputs, *grads, gu)
-    gr, gk, gv, gd = grads
-    return gr, gk, gv, gd.mul_(decay).mul_(log_decay), gu.sum(0)
+    gr, gk, gv, gw = grads
+    return gr, gk, gv, gw, gu.sum(0)
 
 
 def _readable(x: Tensor) -> Tensor:
@@ -92,20 +96,22 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 def _forward_kernel(size: int) -> Callable[..., None]:
     """Compile the forward pass for heads of `size` channels, a constant so that loops vectorise."""
 
-    def forward(start, stop, r, k, v, decay, u, y):  # type: ignore[no-untyped-def]
+    def forward(start, stop, r, k, v, w, u, y):  # type: ignore[no-untyped-def]
         tokens, heads = r.shape[1:3]
+        decay = np.empty((tokens, size), np.float32)
+        log_decay = np.empty((tokens, size), np.float32)
+        bits = np.empty((tokens, size), np.int32)
         state = np.empty((size, size), np.float32)  # [key, value]
         for job in range(start, stop):
             b, h = job // heads, job % heads
+            _decay(w[b, :, h], bits, log_decay, decay)
             for t in range(tokens):
                 _own(size, r[b, t, h], k[b, t, h], v[b, t, h], u[h], y[b, t, h])
             for direction in range(2):
                 state[:] = 0
                 for s in range(tokens):
                     t = s if direction == 0 else tokens - 1 - s
-                    _step(
-                        size, state, r[b, t, h], k[b, t, h], v[b, t, h], decay[b, t, h], y[b, t, h]
-                    )
+                    _step(size, state, r[b, t, h], k[b, t, h], v[b, t, h], decay[t], y[b, t, h])
 
     return _compiled(forward)
 
@@ -114,17 +120,21 @@ def _forward_kernel(size: int) -> Callable[..., None]:
 def _backward_kernel(size: int) -> Callable[..., None]:
     """Compile the backward pass for heads of `size` channels."""
 
-    def backward(start, stop, gy, r, k, v, decay, u, gr, gk, gv, gd, gu):  # type: ignore[no-untyped-def]
+    def backward(start, stop, gy, r, k, v, w, u, gr, gk, gv, gw, gu):  # type: ignore[no-untyped-def]
         tokens, heads = r.shape[1:3]
+        decay = np.empty((tokens, size), np.float32)
+        log_decay = np.empty((tokens, size), np.float32)
+        bits = np.empty((tokens, size), np.int32)
         states = np.empty((tokens + 1, size, size), np.float32)  # [T + 1, value, key]
         adjoint = np.empty((size, size), np.float32)
         for job in range(start, stop):
             b, h = job // heads, job % heads
             gu[b, h] = 0
+            _decay(w[b, :, h], bits, log_decay, decay)
             for t in range(tokens):
                 _own_backward(
                     size, gy[b, t, h], r[b, t, h], k[b, t, h], v[b, t, h], u[h],
-                    gr[b, t, h], gk[b, t, h], gv[b, t, h], gd[b, t, h], gu[b, h],
+                    gr[b, t, h], gk[b, t, h], gv[b, t, h], gw[b, t, h], gu[b, h],
                 )  # fmt: skip
             for direction in range(2):
                 states[0] = 0
@@ -132,15 +142,18 @@ def _backward_kernel(size: int) -> Callable[..., None]:
                     t = s if direction == 0 else tokens - 1 - s
                     _replay(
                         size, states[s], states[s + 1], gy[b, t, h], k[b, t, h], v[b, t, h],
-                        decay[b, t, h], gr[b, t, h],
+                        decay[t], gr[b, t, h],
                     )  # fmt: skip
                 adjoint[:] = 0
                 for s in range(tokens - 1, -1, -1):
                     t = s if direction == 0 else tokens - 1 - s
                     _sweep(
                         size, adjoint, states[s], gy[b, t, h], r[b, t, h], k[b, t, h],
-                        v[b, t, h], decay[b, t, h], gk[b, t, h], gv[b, t, h], gd[b, t, h],
+                        v[b, t, h], decay[t], gk[b, t, h], gv[b, t, h], gw[b, t, h],
                     )  # fmt: skip
+            for t in range(tokens):
+                for j in range(size):
+                    gw[b, t, h, j] *= decay[t, j] * log_decay[t, j]
 
     return _compiled(backward)
 
@@ -153,6 +166,34 @@ def _compiled(function: Callable[..., None]) -> Callable[..., None]:
     except RuntimeError:  # no folder for the cache: compile anew in every process
         kernel = njit(**OPTIONS)(function)
     return kernel
+
+
+@njit(error_model="numpy", nogil=True)
+def _decay(w, bits, log_decay, decay):  # type: ignore[no-untyped-def]
+    """Write `log d = -exp(w)` and `d = exp(-exp(w))` of one head, all `[T, N]`."""
+    decay[:] = w
+    _exp(decay.ravel(), bits.ravel(), log_decay.ravel())
+    log_decay *= MINUS_ONE
+    _exp(log_decay.ravel(), bits.ravel(), decay.ravel())
+
+
+@njit(error_model="numpy", nogil=True, fastmath={"contract"})  # the order of these sums matters
+def _exp(x, bits, out):  # type: ignore[no-untyped-def]
+    """Write `exp(x)` in float32; 0 below -87, where it would be denormal.
+
+    `exp(x) = 2^m exp(f)` with `|f| <= ln(2) / 2`; eight terms of the series are exact to rounding.
+    """
+    power = bits.view(np.float32)
+    for n in range(len(x)):
+        a = MOST if x[n] > MOST else x[n]
+        a = LEAST if a < LEAST else a
+        m = np.rint(a * LOG2_E)
+        f = (a - m * LN_2) - m * LN_2_REST
+        bits[n] = (np.int32(m) + 127) << 23
+        low = ONE + f * (C1 + f * (C2 + f * C3))
+        out[n] = low + f * f * f * f * (C4 + f * (C5 + f * (C6 + f * C7)))
+    for n in range(len(x)):
+        out[n] = ZERO if x[n] < LEAST else out[n] * power[n]
 
 
 @njit(inline="always")
