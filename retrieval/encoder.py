@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Self
+from typing import Self, get_args
 
 import numpy as np
 import torch
@@ -17,56 +17,75 @@ from rwkvsearch.data.tokenizer import Tokenizer
 from rwkvsearch.retrieval.models import (
     CONFIG_FILE,
     DEFAULT_MODEL,
+    EXACT,
     ModelCard,
+    Precision,
     checked_weights,
     read_card,
 )
 from rwkvsearch.retrieval.rwkv_clip.checkpoint import build, load_tensors
 from rwkvsearch.retrieval.rwkv_clip.config import ModelConfig
 from rwkvsearch.retrieval.rwkv_clip.model import RwkvClip
+from rwkvsearch.retrieval.rwkv_clip.packed import pack
 
 TOKENS_AT_ONCE = 800
 """Tokens of one micro-batch on the CPU: larger ones fall out of the cache and are slower."""
 
 
 class Encoder:
-    """An RWKV-CLIP model with its transform and its tokenizer, in float32.
+    """An RWKV-CLIP model with its transform and its tokenizer, computing in one precision.
 
     Embeddings are float32, L2-normalised, `[B, D]`. Safe to share among threads.
     """
 
-    def __init__(self, model: RwkvClip, card: ModelCard, device: torch.device) -> None:
+    def __init__(
+        self, model: RwkvClip, card: ModelCard, device: torch.device, precision: Precision = EXACT
+    ) -> None:
         """Use `Encoder.load`."""
         text = model.config.text
         self.card = card
         self.config = model.config
         self.device = device
-        self._model = model.to(device)
+        self.precision = precision
+        self._model = pack(model, precision) if device.type == "cpu" else model.to(device)
         self._tokenizer = Tokenizer(text.vocabulary, text.context)
 
     @classmethod
-    def load(cls, name: str = DEFAULT_MODEL, *, device: str | None = None) -> Self:
+    def load(
+        cls,
+        name: str = DEFAULT_MODEL,
+        *,
+        device: str | None = None,
+        precision: Precision = EXACT,
+    ) -> Self:
         """Load an installed model by its name.
 
         `device` is a torch device such as `cpu` or `cuda:0`; None takes `$RWKVSEARCH_DEVICE`, else
-        the CPU.
+        the CPU. `precision` is `fp32` (exact), `bf16` or, on a CPU, `int8`; embeddings of different
+        precisions are kept apart by their model id.
 
         Raises:
-            ModelError: unknown or missing model, damaged weights, or a device that is not there.
+            ModelError: unknown or missing model, damaged weights, a device that is not there, or a
+                precision it does not have.
         """
+        if precision not in get_args(Precision):
+            known = ", ".join(get_args(Precision))
+            raise ModelError(f"no precision is called {precision!r}; there are {known}")
         card = read_card(name)
         path = checked_weights(card)
         try:
             config = ModelConfig.from_dict(card.config)
         except ModelError as error:
             raise ModelError(f"{path.with_name(CONFIG_FILE)}: {error}") from error
-        model = build(config, load_tensors(path), str(path))
-        return cls(model, card, _device(device or os.environ.get("RWKVSEARCH_DEVICE") or "cpu"))
+        place = _device(device or os.environ.get("RWKVSEARCH_DEVICE") or "cpu")
+        if precision == "int8" and place.type != "cpu":
+            raise ModelError(f"int8 runs on a CPU only, not on {place}: use bf16")
+        return cls(build(config, load_tensors(path), str(path)), card, place, precision)
 
     @property
     def model_id(self) -> str:
         """Name, weights and precision: embeddings under one id can be compared."""
-        return f"{self.card.name}-{self.card.sha256[:8]}-fp32"
+        return f"{self.card.name}-{self.card.sha256[:8]}-{self.precision}"
 
     @property
     def preprocessing_id(self) -> str:
@@ -113,11 +132,13 @@ class Encoder:
         self, tower: Callable[[Tensor], Tensor], inputs: NDArray[np.generic], tokens: int
     ) -> NDArray[np.float32]:
         size = max(1, TOKENS_AT_ONCE // tokens) if self.device.type == "cpu" else len(inputs)
-        parts = [
-            tower(part.to(self.device)) for part in torch.split(torch.from_numpy(inputs), size)
-        ]
+        half = self.precision == "bf16" and self.device.type != "cpu"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+            parts = [
+                tower(part.to(self.device)) for part in torch.split(torch.from_numpy(inputs), size)
+            ]
         embeddings: NDArray[np.float32] = (
-            functional.normalize(torch.cat(parts), dim=-1).cpu().numpy()
+            functional.normalize(torch.cat(parts).float(), dim=-1).cpu().numpy()
         )
         return embeddings
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from rwkvsearch.data.images import read_image
 from rwkvsearch.indexer.library import Library
 from rwkvsearch.indexer.search import SearchIndex
 from rwkvsearch.retrieval.encoder import Encoder
-from rwkvsearch.retrieval.models import DEFAULT_MODEL, MODELS
+from rwkvsearch.retrieval.models import DEFAULT_MODEL, EXACT, MODELS, Precision
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,15 @@ class SearchEngine:
         self._index = SearchIndex.open(library, encoder.model_id, encoder.preprocessing_id)
 
     @classmethod
-    def open(cls, path: Path, *, model: str | None = None, device: str | None = None) -> Self:
-        """Open the library in the folder `path` with a model; None takes the one that made it.
+    def open(
+        cls,
+        path: Path,
+        *,
+        model: str | None = None,
+        device: str | None = None,
+        precision: Precision | None = None,
+    ) -> Self:
+        """Open the library in the folder `path`; None takes the model or precision that made it.
 
         Raises:
             LibraryError: there is no library, or the model has no embeddings in it.
@@ -56,7 +63,8 @@ class SearchEngine:
         """
         library = Library.open(path)
         try:
-            return cls(library, Encoder.load(model or model_of(library), device=device))
+            name, precision = choose_model(library, model, precision)
+            return cls(library, Encoder.load(name, device=device, precision=precision))
         except BaseException:
             library.close()
             raise
@@ -105,8 +113,16 @@ class SearchEngine:
         ]
 
 
-def model_of(library: Library) -> str:
-    """Return the name of the only known model in a library, else the default model."""
-    ids = {info.model_id for info in library.models()}
-    names = [name for name in MODELS if any(i.startswith(f"{name}-") for i in ids)]
-    return names[0] if len(names) == 1 else DEFAULT_MODEL
+def choose_model(
+    library: Library, model: str | None = None, precision: Precision | None = None
+) -> tuple[str, Precision]:
+    """Return the name and precision to use: what is asked for, completed from the library.
+
+    An open name is that of the library's only known model, else the default; an open precision is
+    the most exact one that this model has in the library, else fp32.
+    """
+    present = {tuple(info.model_id.rsplit("-", 2)[::2]) for info in library.models()}
+    names = [name for name in MODELS if any(name == each for each, _ in present)]
+    name = model or (names[0] if len(names) == 1 else DEFAULT_MODEL)
+    precisions = [each for each in get_args(Precision) if (name, each) in present]
+    return name, precision or (precisions[0] if precisions else EXACT)

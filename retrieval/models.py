@@ -10,6 +10,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import platformdirs
 
@@ -19,6 +20,9 @@ from rwkvsearch.retrieval.rwkv_clip.config import ModelConfig
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
 DEFAULT_MODEL = "starter"
+Precision = Literal["fp32", "bf16", "int8"]
+"""What a model computes in; part of the id that its embeddings are kept under."""
+EXACT: Precision = "fp32"
 _SHIPPED = Path(__file__).parent / "weights"
 
 

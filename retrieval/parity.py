@@ -30,6 +30,7 @@ from rwkvsearch.retrieval.rwkv_clip.checkpoint import build, official_name
 from rwkvsearch.retrieval.rwkv_clip.config import ModelConfig
 from rwkvsearch.retrieval.rwkv_clip.mixing import Block
 from rwkvsearch.retrieval.rwkv_clip.model import RwkvClip
+from rwkvsearch.retrieval.rwkv_clip.packed import pack
 from rwkvsearch.retrieval.training.loss import contrastive_loss
 
 EMBEDDING_LIMIT = WKV_LIMIT = 5e-6
@@ -141,6 +142,13 @@ def _model(name: str, about: Mapping[str, Any], truth: Arrays) -> Iterator[Line]
                 tensor = tensor[0, :4] if tensor.ndim == 3 else tensor[:4]
             yield Line(f"{name}/{key}", _error(tensor, truth[key]), MIDDLE_LIMIT)
     yield from _gradients(name, model, pixels, ids, truth)
+    packed = pack(build(config, _weights(about, truth), name))
+    with torch.no_grad():
+        images, texts, _ = packed(pixels, ids)
+    for key, tensor in {"img_emb": images, "txt_emb": texts}.items():
+        wanted = truth.get(f"{key}_f64", truth.get(key))
+        if wanted is not None:
+            yield Line(f"{name}/{key}, packed", _error(tensor, wanted), EMBEDDING_LIMIT)
 
 
 def _gradients(

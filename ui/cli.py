@@ -4,7 +4,7 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -32,6 +32,14 @@ ModelOption = Annotated[
 DeviceOption = Annotated[
     str | None,
     typer.Option("--device", help="cpu, cuda, cuda:1, ...; default: $RWKVSEARCH_DEVICE, else cpu."),
+]
+PrecisionOption = Annotated[
+    Literal["fp32", "bf16", "int8"] | None,
+    typer.Option(
+        "--precision",
+        help="fp32 is exact; bf16 and int8 are faster where the processor has them. "
+        "Default: that of the library, else fp32.",
+    ),
 ]
 UnusedLibraryOption = Annotated[
     Path | None,
@@ -78,6 +86,7 @@ def index(
     library: LibraryOption = None,
     model: ModelOption = None,
     device: DeviceOption = None,
+    precision: PrecisionOption = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Threads that decode; default: one per core.")
     ] = None,
@@ -94,7 +103,7 @@ def index(
     from rwkvsearch.indexer.library import Library
     from rwkvsearch.indexer.sync import sync
     from rwkvsearch.retrieval.encoder import Encoder
-    from rwkvsearch.retrieval.engine import model_of
+    from rwkvsearch.retrieval.engine import choose_model
     from rwkvsearch.ui.render import SyncProgress, report_as_text
 
     folder = _library(library)
@@ -102,7 +111,8 @@ def index(
     if missing and not folder.exists():
         raise DataError(f"{missing[0]}: no such folder")
     with Library.create(folder) as opened:
-        encoder = Encoder.load(model or model_of(opened), device=device)
+        name, precision = choose_model(opened, model, precision)
+        encoder = Encoder.load(name, device=device, precision=precision)
         progress = SyncProgress()
         try:
             report = sync(
@@ -135,6 +145,7 @@ def query(
     library: LibraryOption = None,
     model: ModelOption = None,
     device: DeviceOption = None,
+    precision: PrecisionOption = None,
     as_json: JsonOption = False,
     as_paths: Annotated[bool, typer.Option("--paths", help="Print paths only.")] = False,
 ) -> None:
@@ -150,7 +161,9 @@ def query(
 
     from rwkvsearch.retrieval.engine import SearchEngine
 
-    with SearchEngine.open(_library(library), model=model, device=device) as engine:
+    with SearchEngine.open(
+        _library(library), model=model, device=device, precision=precision
+    ) as engine:
         hits = (
             engine.query(text, k) if text is not None else engine.query_image(Path(image or ""), k)
         )
@@ -229,6 +242,7 @@ def bench_recall(
     ] = None,
     model: ModelOption = None,
     device: DeviceOption = None,
+    precision: PrecisionOption = None,
     _library: UnusedLibraryOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -240,9 +254,9 @@ def bench_recall(
 
     from rwkvsearch.retrieval.benchmark import measure_recall
     from rwkvsearch.retrieval.encoder import Encoder
-    from rwkvsearch.retrieval.models import DEFAULT_MODEL
+    from rwkvsearch.retrieval.models import DEFAULT_MODEL, EXACT
 
-    encoder = Encoder.load(model or DEFAULT_MODEL, device=device)
+    encoder = Encoder.load(model or DEFAULT_MODEL, device=device, precision=precision or EXACT)
     prefix = encoder.card.prompt if prefix is None else prefix
     total = len(captions.images) + sum(len(item.captions) for item in captions.images)
     with counting(total) as progress:
@@ -258,6 +272,7 @@ def bench_classify(
     ] = None,
     model: ModelOption = None,
     device: DeviceOption = None,
+    precision: PrecisionOption = None,
     _library: UnusedLibraryOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -272,9 +287,9 @@ def bench_classify(
 
     from rwkvsearch.retrieval.benchmark import TEMPLATES, measure_accuracy
     from rwkvsearch.retrieval.encoder import Encoder
-    from rwkvsearch.retrieval.models import DEFAULT_MODEL
+    from rwkvsearch.retrieval.models import DEFAULT_MODEL, EXACT
 
-    encoder = Encoder.load(model or DEFAULT_MODEL, device=device)
+    encoder = Encoder.load(model or DEFAULT_MODEL, device=device, precision=precision or EXACT)
     with counting(None) as progress:
         result = measure_accuracy(encoder, data, template or TEMPLATES, progress)
     typer.echo((accuracy_as_json if as_json else accuracy_as_text)(result, encoder.model_id))

@@ -116,6 +116,20 @@ def test_device_from_the_environment(installed: str, monkeypatch: pytest.MonkeyP
     assert Encoder.load(installed, device="cpu").device.type == "cpu"
 
 
+def test_precision_is_part_of_the_model_id(
+    encoder: Encoder, installed: str, pictures: list[Image.Image]
+) -> None:
+    half = Encoder.load(installed, precision="bf16")
+    assert half.model_id == encoder.model_id.replace("fp32", "bf16")
+    exact, rounded = (x.encode_images(pictures) for x in (encoder, half))
+    assert rounded.dtype == np.float32 and not np.array_equal(rounded, exact)
+    assert (exact * rounded).sum(1).min() > 0.999
+    with pytest.raises(
+        ModelError, match="no precision is called 'fp8'; there are fp32, bf16, int8"
+    ):
+        Encoder.load(installed, precision="fp8")  # type: ignore[arg-type]
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_a_device_that_is_not_there(installed: str) -> None:
     with pytest.raises(ModelError, match="device 'cuda:0' cannot be used.*") as caught:

@@ -12,7 +12,7 @@ from rwkvsearch.data.images import read_image
 from rwkvsearch.indexer.library import Library
 from rwkvsearch.indexer.sync import sync
 from rwkvsearch.retrieval.encoder import Encoder
-from rwkvsearch.retrieval.engine import Hit, SearchEngine, model_of
+from rwkvsearch.retrieval.engine import Hit, SearchEngine, choose_model
 
 PHOTOS = sorted((Path(__file__).parents[2] / "data" / "samples" / "photos").glob("*.jpg"))
 ROUNDING = 2e-3
@@ -120,11 +120,38 @@ def test_open_takes_the_model_that_made_the_library(
     library: Path, installed: str, tmp_path: Path
 ) -> None:
     with Library.open(library) as opened:
-        assert model_of(opened) == installed
+        assert choose_model(opened) == (installed, "fp32")
+        assert choose_model(opened, precision="bf16") == (installed, "bf16")
+        assert choose_model(opened, installed, "bf16") == (installed, "bf16")
+        assert choose_model(opened, "starter") == ("starter", "fp32")
     with Library.create(tmp_path / "empty") as empty:
-        assert model_of(empty) == "starter"
+        assert choose_model(empty) == ("starter", "fp32")
     with SearchEngine.open(library, model=installed, device="cpu") as engine:
         assert engine.encoder.card.name == installed
+
+
+def test_precisions_live_side_by_side(
+    library: Path, installed: str, tmp_path: Path, pictures: list[Image.Image]
+) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    pictures[3].save(folder / "a.png")
+    half = Encoder.load(installed, precision="bf16")
+    with Library.create(tmp_path / "library") as both:
+        sync(both, [folder], half)
+        assert choose_model(both) == (installed, "bf16")
+        assert choose_model(both, installed) == (installed, "bf16")
+        sync(both, [folder], Encoder.load(installed))
+        assert choose_model(both, precision="bf16") == (installed, "bf16")
+        assert choose_model(both) == (installed, "fp32")
+    for precision in ("bf16", "fp32"):
+        with SearchEngine.open(
+            tmp_path / "library", model=installed, precision=precision
+        ) as engine:
+            assert engine.encoder.model_id.endswith(precision)
+            assert engine.query_image(pictures[3])[0].score > 0.999
+    with pytest.raises(LibraryError, match="not with .*-int8"):
+        SearchEngine.open(tmp_path / "library", model=installed, precision="int8")
 
 
 def test_open_fails_in_one_line(library: Path, installed: str, tmp_path: Path) -> None:

@@ -164,7 +164,7 @@ def test_stored_inputs_and_weights_come_before_the_recipe(golden: Path) -> None:
     stored |= {"images": np.ones((3, 3, 32, 32), np.float32), "tokens": np.ones((3, 12), np.int64)}
     np.savez(golden / "tiny.npz", **stored)
     lines = list(compare(golden))
-    assert len(lines) == 3 and all(line.error == 0 for line in lines)
+    assert len(lines) == 5 and all(line.error == 0 for line in lines)
 
 
 def test_no_folder(tmp_path: Path, main: Main, capsys: pytest.CaptureFixture[str]) -> None:

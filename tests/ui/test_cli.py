@@ -549,7 +549,10 @@ def test_index_goes_on_with_the_model_of_the_library(
     indexed: Path, photos: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
-    monkeypatch.setattr("rwkvsearch.retrieval.engine.model_of", lambda _: asked.append(1) or "b64")
+    monkeypatch.setattr(
+        "rwkvsearch.retrieval.engine.choose_model",
+        lambda *_: asked.append(1) or ("b64", "fp32"),
+    )
     assert_one_line(run, ["index", photos], "no model is called 'b64'")
     assert asked
 
