@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
+from rwkvsearch.retrieval.cores import map_on_cores
 from rwkvsearch.retrieval.rwkv_clip.model import RwkvClip
 from rwkvsearch.retrieval.training.initialise import initialise
 from rwkvsearch.retrieval.training.loss import contrastive_loss
@@ -89,13 +91,49 @@ def _step(
     model: RwkvClip, optimizer: torch.optim.Optimizer, batch: Batch, largest_norm: float
 ) -> float:
     model.train().requires_grad_(True)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        images, texts, _ = model(torch.from_numpy(batch.pixels), torch.from_numpy(batch.ids))
-    loss = contrastive_loss(images, texts, model.logit_scale, torch.from_numpy(batch.groups))
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss = gradients(model, batch)
     torch.nn.utils.clip_grad_norm_(model.parameters(), largest_norm)
     optimizer.step()
     optimizer.zero_grad()
+    return loss
+
+
+def gradients(model: RwkvClip, batch: Batch) -> float:
+    """Set the gradient of every parameter to that of the loss, which is returned.
+
+    Each core takes part of the batch through the towers and back; between the two, all features
+    meet in one loss.
+    """
+    count = min(torch.get_num_threads(), len(batch.ids))
+    parts = [torch.from_numpy(x).tensor_split(count) for x in (batch.pixels, batch.ids)]
+
+    def forward(part: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
+        # Without the cache: it is one for all threads, and every weight is used once.
+        with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+            images, texts, _ = model(*part)
+        return images, texts
+
+    outputs = map_on_cores(forward, list(zip(*parts, strict=True)))
+    images, texts = (
+        torch.cat([x.detach() for x in part]).requires_grad_()
+        for part in zip(*outputs, strict=True)
+    )
+    groups = torch.from_numpy(batch.groups)
+    loss = contrastive_loss(images, texts, model.logit_scale, groups)
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert images.grad is not None and texts.grad is not None
+    towers = [*model.image.parameters(), *model.text.parameters()]
+
+    def backward(part: tuple[tuple[Tensor, ...], Tensor, Tensor]) -> tuple[Tensor, ...]:
+        features, *grads = part
+        return torch.autograd.grad(features, towers, grads)
+
+    grads = [images.grad.tensor_split(count), texts.grad.tensor_split(count)]
+    first, *others = map_on_cores(backward, list(zip(outputs, *grads, strict=True)))
+    for other in others:
+        torch._foreach_add_(first, other)
+    for parameter, grad in zip(towers, first, strict=True):
+        parameter.grad = grad
     return loss.item()
 
 

@@ -18,7 +18,7 @@ from rwkvsearch.data.tokenizer import Tokenizer
 from rwkvsearch.retrieval.rwkv_clip.config import ModelConfig
 from rwkvsearch.retrieval.rwkv_clip.model import RwkvClip
 from rwkvsearch.retrieval.training.initialise import initialise
-from rwkvsearch.retrieval.training.loop import Recipe, train
+from rwkvsearch.retrieval.training.loop import Recipe, gradients, train
 from rwkvsearch.retrieval.training.loss import MAX_LOG_SCALE, contrastive_loss
 from rwkvsearch.retrieval.training.mixture import (
     Example,
@@ -102,6 +102,32 @@ def sources(pictures: list[Image.Image]) -> list[Source]:
         for n, picture in enumerate(pictures[:6])
     ]
     return [Source(examples, 4), Source(classes, 3)]
+
+
+@pytest.mark.parametrize("cores", [1, 2, 3])
+def test_gradients_of_parts_are_those_of_the_whole(
+    tiny_config: ModelConfig, sources: list[Source], tokenize: Tokenizer, cores: int
+) -> None:
+    model = RwkvClip(tiny_config)
+    initialise(model, 1)
+    random = torch.Generator().manual_seed(2)
+    for parameter in model.parameters():  # no branch may start at 0: its gradient would say nothing
+        parameter.data += 0.02 * torch.randn(parameter.shape, generator=random)
+    batch = draw_batch(sources, tokenize, size=32, seed=0, step=0)
+    with torch.autocast("cpu", torch.bfloat16):
+        images, texts, _ = model(torch.from_numpy(batch.pixels), torch.from_numpy(batch.ids))
+    loss = contrastive_loss(images, texts, model.logit_scale, torch.from_numpy(batch.groups))
+    wanted = torch.autograd.grad(loss, list(model.parameters()))
+    before = torch.get_num_threads()
+    torch.set_num_threads(cores)
+    try:
+        assert gradients(model, batch) == pytest.approx(loss.item(), rel=1e-5)
+    finally:
+        torch.set_num_threads(before)
+    for parameter, grad in zip(model.parameters(), wanted, strict=True):
+        assert parameter.grad is not None
+        error = float((parameter.grad - grad).norm() / grad.norm())
+        assert error < 2e-2, error  # bfloat16 sums in another order
 
 
 class TestBatches:
