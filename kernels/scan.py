@@ -6,8 +6,8 @@ back over them; nothing but the inputs is stored between the passes.
 
 Inner loops take four rows of the state at a time: the sums they add to are loaded and stored once
 for all four, otherwise that round trip through memory would decide the speed (measured: 1.2 to 2.4
-times faster). Heads are spread over as many threads as torch uses in the calling thread, so one thread of a pool
-that runs torch on a single core stays on that core.
+times faster). Heads are spread over as many threads as torch uses in the calling thread, so a
+thread that runs torch on a single core stays on that core.
 """
 
 import math

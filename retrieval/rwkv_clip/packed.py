@@ -195,9 +195,8 @@ def _int8_product(weight: Tensor, activation: str) -> Product:
 
 def _can_pack(dtype: torch.dtype) -> bool:
     """Whether oneDNN is part of this torch and, for bfloat16, the processor has what it needs."""
-    present = torch.backends.mkldnn.is_available() and hasattr(
-        torch.ops.mkldnn, "_linear_pointwise"
-    )
+    present: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    present = present and hasattr(torch.ops.mkldnn, "_linear_pointwise")
     return present and (
         dtype != torch.bfloat16 or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
     )

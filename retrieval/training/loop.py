@@ -58,7 +58,6 @@ def train(
     *,
     evaluate: Callable[[RwkvClip], dict[str, float]],
     every: int = 100,
-    compiled: bool = False,
 ) -> None:
     """Train `model` in place, going on from `folder/checkpoint.pt` where there is one.
 
@@ -69,10 +68,6 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     optimizer = _optimizer(model, recipe)
     start = _restore(model, optimizer, folder / "checkpoint.pt", recipe.seed)
-    if compiled:
-        for tower in (model.image, model.text):
-            for block in tower.blocks:
-                block.compile()
     losses, began = [], time.monotonic()
     batches = _batches(sources, tokenize, recipe, model.config.image.image_size, start)
     for step, batch in enumerate(batches, start):

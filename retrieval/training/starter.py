@@ -27,7 +27,6 @@ def main() -> None:
     parser.add_argument("--run", type=Path, required=True, help="folder of checkpoints and log")
     parser.add_argument("--steps", type=int, default=1300)
     parser.add_argument("--every", type=int, default=100, help="steps between checkpoints")
-    parser.add_argument("--compile", action="store_true", help="compile the blocks first")
     options = parser.parse_args()
     tokenizer = Tokenizer(STARTER.text.vocabulary, STARTER.text.context)
     sources = [
@@ -44,7 +43,6 @@ def main() -> None:
         options.run,
         evaluate=recall_of(load_captions(options.flickr8k, "val"), tokenizer),
         every=options.every,
-        compiled=options.compile,
     )
 
 

@@ -203,6 +203,24 @@ def test_features_are_the_mean_over_tokens(official_state: Official) -> None:
     assert (model.text(ids).norm(dim=-1) < 1).all()
 
 
+@torch.no_grad()
+def test_padding_is_alike_before_the_first_block_and_never_again(official_state: Official) -> None:
+    """Why no part of the padding can be left out: each padding token sees another past and future.
+
+    Their inputs are one vector, but Bi-WKV adds what lies before and after, decayed by the number
+    of tokens between; so from the first block on no two are equal, and all of them are averaged.
+    """
+    model = build(STARTER, official_state(STARTER, "padding"), "padding").double()
+    inputs: list[Tensor] = []
+    for block in model.text.blocks[:2]:
+        block.register_forward_hook(lambda _block, args, out: inputs.extend((args[0], out)))
+    ids = torch.zeros(1, STARTER.text.context, dtype=torch.long)
+    ids[0, :4] = torch.tensor([16382, 320, 1929, 16383])
+    model.text(ids)
+    distinct = [len(torch.unique(x[0, 4:], dim=0)) for x in inputs]
+    assert distinct == [1, *[STARTER.text.context - 4] * (len(inputs) - 1)]
+
+
 def test_other_image_sizes_resize_the_positions(official_state: Official) -> None:
     model = build(ODD, official_state(ODD, "B"), "odd")
     assert model.image.tokens(torch.randn(1, 3, 56, 56)).shape == (1, 16, 48)
