@@ -12,10 +12,10 @@ DATA ?= data/samples
 QUERIES ?= "a dog looking out of a window" "a red cup of coffee" "snowy mountains behind a lake"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-ci check bench
+.PHONY: help demo test test-all test-ci check bench bench-kernels
 
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z.-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z.-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .venv: $(READY) ## the environment: this tree, editable, with pinned packages (VENV=, PYTHON=)
 
@@ -34,10 +34,13 @@ demo: $(READY) ## index the sample photographs with the shipped model, then ask 
 		$(BIN)/rwkvsearch query "$$query" --k 3 --library $(LIBRARY) || exit 1; \
 	done
 
+# The Triton kernels are interpreted in a process of their own: it changes triton for good.
 test: $(READY) ## what a change must pass, in minutes
+	TRITON_INTERPRET=1 $(BIN)/pytest -n $(WORKERS) -m "not slow" tests/kernels/test_fused.py
 	$(BIN)/pytest -n $(WORKERS) -m "not slow and not browser and not scale and not gpu"
 
 test-all: $(READY) ## every test, also the slow and the large
+	TRITON_INTERPRET=1 $(BIN)/pytest -n $(WORKERS) tests/kernels/test_fused.py
 	$(BIN)/pytest -n $(WORKERS)
 
 test-ci: $(READY) ## the tests that drive a browser
@@ -50,3 +53,7 @@ check: $(READY) ## ruff and mypy
 
 bench: $(READY) ## recall@k of the shipped model on DATA
 	$(BIN)/rwkvsearch bench recall --data $(DATA)
+
+bench-kernels: $(READY) ## Bi-WKV: every backend that runs here, then the GPU kernels compiled without a GPU
+	$(BIN)/python -m rwkvsearch.kernels.bench
+	$(BIN)/python -m rwkvsearch.kernels.aot

@@ -30,6 +30,12 @@ FUSED_MISSING = None if find_spec("triton") else "triton is not installed"
 """Why the Triton kernel cannot run on any device."""
 
 PLAIN = {"reference": bi_wkv_reference, "levels": bi_wkv_levels}
+COMPILED = {
+    "scan": {"forward": "scan", "backward": "scan"},
+    "fused": {"forward": "fused", "backward": "fused_backward"},
+}
+"""The modules of the compiled backends, imported at their first use."""
+FUSED_LARGEST_SIZE = 128
 Grads = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
@@ -72,7 +78,7 @@ def bi_wkv(
 def available_backends(device: torch.device | str = "cpu") -> dict[str, str | None]:
     """Return every backend of this version with None, or the reason why it cannot run there."""
     device = torch.device(device)
-    return {name: _missing(name, device) for name in (*PLAIN, "scan", "fused")}
+    return {name: _missing(name, device) for name in (*PLAIN, *COMPILED)}
 
 
 def _missing(name: str, device: torch.device) -> str | None:
@@ -81,25 +87,32 @@ def _missing(name: str, device: torch.device) -> str | None:
     if name == "scan":
         return SCAN_MISSING or (None if device.type == "cpu" else f"the tensors are on {device}")
     if name == "fused":
-        interpreted = os.environ.get("TRITON_INTERPRET") == "1"
-        elsewhere = None if device.type == "cuda" or interpreted else f"the tensors are on {device}"
-        return FUSED_MISSING or elsewhere
-    raise BackendError(
-        f"unknown bi_wkv backend {name!r}; there are {', '.join(PLAIN)}, scan, fused"
-    )
+        return FUSED_MISSING or _fused_elsewhere(device)
+    known = ", ".join((*PLAIN, *COMPILED))
+    raise BackendError(f"unknown bi_wkv backend {name!r}; there are {known}")
+
+
+def _fused_elsewhere(device: torch.device) -> str | None:
+    if os.environ.get("TRITON_INTERPRET") == "1":
+        return None if device.type == "cpu" else "TRITON_INTERPRET=1 runs on the CPU only"
+    if device.type != "cuda":
+        return f"the tensors are on {device}"
+    if torch.version.hip or torch.cuda.get_device_capability(device) < (8, 0):
+        return "it needs an NVIDIA GPU of compute capability 8.0 or newer"
+    return None
 
 
 def _choose(r: Tensor) -> str:
     if r.dtype == torch.float64:
         return "levels"
+    name, reason = "scan", SCAN_MISSING
     if r.device.type == "cpu":
-        name, reason = "scan", SCAN_MISSING
         if r.numel() * r.shape[-1] < SCAN_MIN_WORK:
             return "levels"
-    elif r.device.type == "cuda":
-        name, reason = "fused", FUSED_MISSING
     else:
-        name, reason = "levels", "no compiled backend for this device"
+        name, reason = "fused", _missing("fused", r.device)
+        if r.shape[-1] > FUSED_LARGEST_SIZE:
+            reason = f"heads have more than {FUSED_LARGEST_SIZE} channels"
     if not torch.compiler.is_compiling():
         _say_once(r.device.type, name, reason)
     return "levels" if reason else name
@@ -113,22 +126,23 @@ def _say_once(device: str, name: str, reason: str | None) -> None:
         logger.info("bi_wkv on %s: %s (compiled)", device, name)
 
 
-def _compiled(name: str) -> Any:
-    return import_module(f"rwkvsearch.kernels.{name}")
-
-
 def _forward(r: Tensor, k: Tensor, v: Tensor, w: Tensor, u: Tensor, backend: str) -> Tensor:
-    function: Callable[..., Tensor] = getattr(_compiled(backend), f"{backend}_forward")
-    return function(r, k, v, w, u)
+    y: Tensor = _compiled(backend, "forward")(r, k, v, w, u)
+    return y
 
 
 def _backward(
     gy: Tensor, r: Tensor, k: Tensor, v: Tensor, w: Tensor, u: Tensor, backend: str
 ) -> Grads:
-    function: Callable[..., Grads] = getattr(_compiled(backend), f"{backend}_backward")
-    grads = function(gy, r, k, v, w, u)
+    grads: Grads = _compiled(backend, "backward")(gy, r, k, v, w, u)
     gr, gk, gv, gw, gu = (g.to(x.dtype) for g, x in zip(grads, (r, k, v, w, u), strict=True))
     return gr, gk, gv, gw, gu
+
+
+def _compiled(backend: str, direction: str) -> Callable[..., Any]:
+    module = import_module(f"rwkvsearch.kernels.{COMPILED[backend][direction]}")
+    function: Callable[..., Any] = getattr(module, f"{backend}_{direction}")
+    return function
 
 
 def _register() -> None:

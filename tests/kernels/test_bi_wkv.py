@@ -5,6 +5,7 @@ import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -341,6 +342,28 @@ class TestChoice:
         assert torch.equal(bi_wkv(*inputs), bi_wkv_levels(*inputs))
         *inputs, _ = (x.double() for x in make(77, batch=32))
         assert torch.equal(bi_wkv(*inputs), bi_wkv_levels(*inputs))
+
+    @pytest.mark.skipif(available_backends()["fused"] is None, reason="triton is interpreted")
+    def test_a_cpu_is_no_place_for_the_gpu_kernel(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(self.module, "FUSED_MISSING", None)
+        with pytest.raises(BackendError, match="'fused' cannot run here: the tensors are on cpu"):
+            bi_wkv(*make(3)[:5], backend="fused")
+        monkeypatch.setattr(self.module, "FUSED_MISSING", "triton is not installed")
+        assert available_backends("cuda")["fused"] == "triton is not installed"
+
+    def test_old_gpus_take_levels_and_say_so(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        monkeypatch.setattr(self.module, "FUSED_MISSING", None)
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (7, 5))
+        r = SimpleNamespace(dtype=torch.float32, device=torch.device("cuda"), shape=(1, 2, 3, 64))
+        with caplog.at_level(logging.INFO):
+            assert self.module._choose(r) == "levels"
+        assert "levels (it needs an NVIDIA GPU of compute capability 8.0 or newer)" in caplog.text
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
+        assert self.module._choose(r) == "fused"
+        r.shape = (1, 2, 3, 129)
+        assert self.module._choose(r) == "levels"
 
     @needs_scan
     def test_a_failure_is_not_hidden_by_another_backend(
