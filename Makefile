@@ -34,13 +34,13 @@ demo: $(READY) ## index the sample photographs with the shipped model, then ask 
 		$(BIN)/rwkvsearch query "$$query" --k 3 --library $(LIBRARY) || exit 1; \
 	done
 
-# The Triton kernels are interpreted in a process of their own: it changes triton for good.
+# The Triton kernels are interpreted in a process of their own: it changes triton for good. 5: no triton.
 test: $(READY) ## what a change must pass, in minutes
-	TRITON_INTERPRET=1 $(BIN)/pytest -n $(WORKERS) -m "not slow" tests/kernels/test_fused.py
+	TRITON_INTERPRET=1 $(BIN)/pytest -n $(WORKERS) -m "not slow" tests/kernels/test_fused.py || [ $$? -eq 5 ]
 	$(BIN)/pytest -n $(WORKERS) -m "not slow and not browser and not scale and not gpu"
 
 test-all: $(READY) ## every test, also the slow and the large
-	TRITON_INTERPRET=1 $(BIN)/pytest -n $(WORKERS) tests/kernels/test_fused.py
+	TRITON_INTERPRET=1 $(BIN)/pytest -n $(WORKERS) tests/kernels/test_fused.py || [ $$? -eq 5 ]
 	$(BIN)/pytest -n $(WORKERS)
 
 test-ci: $(READY) ## the tests that drive a browser

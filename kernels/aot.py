@@ -142,7 +142,7 @@ def account(shape: Shape, direction: str, dtype: str) -> Account:
         counts = [_executed(binary, shape, kind) for kind in ("", "HMMA")]
         issued += counts[0] * times * programs * binary.warps
         products += counts[1] * times * programs * binary.warps
-    scans = 6 if direction == "forward" else 18  # multiply-adds per token and element of a state
+    scans = 6 if direction == "forward" else 16  # multiply-adds per token and element of a state
     return Account(
         shape, direction, dtype, moved,
         memory_us=moved / MEMORY * 1e6,

@@ -61,7 +61,11 @@ def bi_wkv(
 
     Raises:
         BackendError: the backend is unknown or cannot run here.
+        ValueError: the shapes do not fit together; nothing is broadcast.
     """
+    if not (r.shape == k.shape == v.shape == w.shape and u.shape == r.shape[2:]):
+        shapes = ", ".join(str(list(x.shape)) for x in (r, k, v, w, u))
+        raise ValueError(f"bi_wkv wants r, k, v, w [B, T, H, N] and u [H, N], not {shapes}")
     name = backend or _choose(r)
     if reason := _missing(name, r.device):
         raise BackendError(f"bi_wkv backend {name!r} cannot run here: {reason}")

@@ -22,9 +22,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from rwkvsearch.kernels.bi_wkv import FUSED_LARGEST_SIZE
 from rwkvsearch.kernels.reference import MAX_LOG_DECAY_INPUT
 
-LARGEST_SIZE = 128
 INTERPRETED = tl.constexpr(bool(triton.knobs.runtime.interpret))
 CHUNK = tl.constexpr(16)
 LIMIT = tl.constexpr(MAX_LOG_DECAY_INPUT)
@@ -78,8 +78,10 @@ def channel_parts(size: int) -> Parts:
     80 = 16 + 64, so that no tensor core works on padding. The layout of the first product decides
     that of the others: with the small tile first, two warps share each product without repeats.
     """
-    if not 0 < size <= LARGEST_SIZE:
-        raise ValueError(f"fused Bi-WKV knows heads of 1 to {LARGEST_SIZE} channels, not {size}")
+    if not 0 < size <= FUSED_LARGEST_SIZE:
+        raise ValueError(
+            f"fused Bi-WKV knows heads of 1 to {FUSED_LARGEST_SIZE} channels, not {size}"
+        )
     if size <= 64:
         return ((0, max(16, triton.next_power_of_2(size))),)
     rest = max(16, triton.next_power_of_2(size - 64))
@@ -109,6 +111,18 @@ def exp2(x):
     return tl.inline_asm_elementwise(
         "ex2.approx.ftz.f32 $0, $1;", "=f,f", [x], dtype=tl.float32, is_pure=True, pack=1
     )
+
+
+@triton.jit
+def zeros(WIDTH: tl.constexpr):
+    """Return zeros `[16, WIDTH]`; a shape taken from a tuple needs a function of its own."""
+    return tl.zeros((CHUNK, WIDTH), tl.float32)
+
+
+@triton.jit
+def zero_row(WIDTH: tl.constexpr):
+    """Return zeros `[WIDTH]`."""
+    return tl.zeros((WIDTH,), tl.float32)
 
 
 @triton.jit
@@ -276,7 +290,7 @@ def forward_kernel(  # noqa: C901
         r += (load_rows(r_ptr, rs, t, N, PARTS[p][0], PARTS[p][1]),)
         k += (load_rows(k_ptr, ks, t, N, PARTS[p][0], PARTS[p][1]),)
         e += (load_decay(w_ptr, ws, t, N, PARTS[p][0], PARTS[p][1]),)
-        y += (tl.zeros((CHUNK, PARTS[p][1]), tl.float32),)
+        y += (zeros(PARTS[p][1]),)
         own += tl.sum(r[p] * u[None, :] * k[p], 1)
     scores = tl.where(row == column, own[:, None], 0.0)
     # Unrolled where, by trial, the compiler needs it to spill nothing.
@@ -284,7 +298,7 @@ def forward_kernel(  # noqa: C901
         passed = tl.where(level_sums(level), -1.0, 0.0)
         s = tl.zeros((CHUNK, CHUNK), tl.float32)
         for p in tl.static_range(len(PARTS)):
-            f = exp2(add_up(passed, e[p], tl.zeros((CHUNK, PARTS[p][1]), tl.float32)))
+            f = exp2(add_up(passed, e[p], zeros(PARTS[p][1])))
             s = product(
                 paired(r[p] * f, PARTS[p][1]), tl.trans(paired(k[p] * f, PARTS[p][1])), s, EXACT
             )
@@ -295,12 +309,12 @@ def forward_kernel(  # noqa: C901
     for SIDE in tl.static_range(-1, 2, 2):
         passed = tl.where((column < row) if SIDE < 0 else (column > row), -1.0, 0.0)
         for p in tl.static_range(len(PARTS)):
-            edge = exp2(add_up(passed, e[p], tl.zeros((CHUNK, PARTS[p][1]), tl.float32)))
+            edge = exp2(add_up(passed, e[p], zeros(PARTS[p][1])))
             queries += (r[p] * edge,)
     for SIDE in tl.static_range(-1, 2, 2):
         between = ()
         for p in tl.static_range(len(PARTS)):
-            between += (tl.zeros((PARTS[p][1],), tl.float32),)
+            between += (zero_row(PARTS[p][1]),)
         for step in range(chunk if SIDE < 0 else chunks - 1 - chunk):
             at = first + (-1 if SIDE < 0 else CHUNK) + SIDE * CHUNK * step
             scores = tl.zeros((CHUNK, CHUNK), tl.float32)

@@ -36,6 +36,8 @@ from rwkvsearch.kernels.fused import (
     own_edge,
     product,
     run_forward,
+    zero_row,
+    zeros,
 )
 
 MINUS_LN_2 = tl.constexpr(-0.6931471805599453)
@@ -95,12 +97,12 @@ def backward_warps(size: int) -> int:
 def own_chunk(g, x, c, e, out, WIDTH: tl.constexpr, EXACT: tl.constexpr):
     """Add the pairs within a chunk, scores `g` `[16, 16]`, to `out`; return it and `inside`."""
     row, column = tl.arange(0, CHUNK)[:, None], tl.arange(0, CHUNK)[None, :]
-    inside = tl.zeros((CHUNK, WIDTH), tl.float32)
+    inside = zeros(WIDTH)
     for level in range(4):
         passed = tl.where(level_sums(level), 1.0, 0.0)
         pairs = tl.where((row ^ column) >> level == 1, g, 0.0)
-        f = exp2(-add_up(passed, e, tl.zeros((CHUNK, WIDTH), tl.float32)))
-        s = f * product(pairs, x * f, tl.zeros((CHUNK, WIDTH), tl.float32), EXACT)
+        f = exp2(-add_up(passed, e, zeros(WIDTH)))
+        s = f * product(pairs, x * f, zeros(WIDTH), EXACT)
         out += s
         inside = add_up(tl.trans(passed), s * c, inside)
     return out, inside
@@ -208,7 +210,7 @@ def gradient_kernel(  # noqa: C901
     for SIDE in tl.static_range(-1, 2, 2):
         between = ()
         for p in tl.static_range(len(PARTS)):
-            between += (tl.zeros((PARTS[p][1],), tl.float32),)
+            between += (zero_row(PARTS[p][1]),)
         done = 0
         for level in range(LEVELS):
             if (chunk >> level) % 2 == (1 if SIDE < 0 else 0):
@@ -216,7 +218,7 @@ def gradient_kernel(  # noqa: C901
                 steps = tl.minimum(1 << level, left - done)
                 acc = ()
                 for p in tl.static_range(len(PARTS)):
-                    acc += (tl.zeros((CHUNK, PARTS[p][1]), tl.float32),)
+                    acc += (zeros(PARTS[p][1]),)
                 for step in range(done, done + steps):
                     at = first + (-1 if SIDE < 0 else CHUNK) + SIDE * CHUNK * step
                     acc, between = add_keys(
@@ -252,7 +254,7 @@ def decay_kernel(
     first = chunk * CHUNK
     for p in tl.static_range(len(PARTS)):
         n = PARTS[p][0] + tl.arange(0, PARTS[p][1])
-        over = tl.zeros((PARTS[p][1],), tl.float32)
+        over = zero_row(PARTS[p][1])
         for level in range(LEVELS):
             half = chunk >> level << level
             right = (chunk >> level) % 2

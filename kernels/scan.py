@@ -179,7 +179,7 @@ def _decay(w, bits, log_decay, decay):  # type: ignore[no-untyped-def]
 
 @njit(error_model="numpy", nogil=True, fastmath={"contract"})  # the order of these sums matters
 def _exp(x, bits, out):  # type: ignore[no-untyped-def]
-    """Write `exp(x)` in float32; 0 below -87, where it would be denormal.
+    """Write `exp(x)` in float32; 0 below -87, near where float32 becomes denormal.
 
     `exp(x) = 2^m exp(f)` with `|f| <= ln(2) / 2`; eight terms of the series are exact to rounding.
     """

@@ -121,8 +121,9 @@ def choose_model(
     An open name is that of the library's only known model, else the default; an open precision is
     the most exact one that this model has in the library, else fp32.
     """
-    present = {tuple(info.model_id.rsplit("-", 2)[::2]) for info in library.models()}
-    names = [name for name in MODELS if any(name == each for each, _ in present)]
+    ids = [info.model_id for info in library.models()]
+    names = [name for name in MODELS if any(i.startswith(f"{name}-") for i in ids)]
     name = model or (names[0] if len(names) == 1 else DEFAULT_MODEL)
-    precisions = [each for each in get_args(Precision) if (name, each) in present]
+    own = [i for i in ids if i.startswith(f"{name}-")]
+    precisions = [p for p in get_args(Precision) if any(i.endswith(f"-{p}") for i in own)]
     return name, precision or (precisions[0] if precisions else EXACT)

@@ -142,19 +142,19 @@ def _table(
     sys.stdout.write(f"\n{what}, batch {batch:<10}{what + '/s':>12}{'ratio':>8}{'share':>8}\n")
     for name, (run, inputs) in contenders.items():
         ratio = statistics.median(a / b for a, b in zip(first, times[name], strict=True))
-        share = f"{_share(run, inputs):.1%}" if name.startswith("ours") else ""
+        share = _share(run, inputs)
         speed = batch / statistics.median(times[name])
         sys.stdout.write(f"{name:<24}{speed:>10.1f}{ratio:>8.2f}{share:>8}\n")
 
 
-def _share(run: Contender, inputs: Tensor) -> float:
-    """Return the part of the processor time that is spent in Bi-WKV."""
+def _share(run: Contender, inputs: Tensor) -> str:
+    """Return the part of the processor time in compiled Bi-WKV; `-` where none was called."""
     with profile(activities=[ProfilerActivity.CPU]) as profiler:
         run(inputs)
     events = profiler.key_averages()
     whole = sum(event.self_cpu_time_total for event in events)
     own = sum(event.cpu_time_total for event in events if event.key == "rwkvsearch::bi_wkv")
-    return float(own / whole)
+    return f"{own / whole:.1%}" if own else "-"
 
 
 if __name__ == "__main__":

@@ -4,11 +4,12 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from rwkvsearch.data.errors import DataError, QueryError, RwkvSearchError
+from rwkvsearch.retrieval.models import EXACT, Precision
 
 app = typer.Typer(
     name="rwkvsearch",
@@ -34,12 +35,15 @@ DeviceOption = Annotated[
     typer.Option("--device", help="cpu, cuda, cuda:1, ...; default: $RWKVSEARCH_DEVICE, else cpu."),
 ]
 PrecisionOption = Annotated[
-    Literal["fp32", "bf16", "int8"] | None,
+    Precision | None,
     typer.Option(
         "--precision",
-        help="fp32 is exact; bf16 and int8 are faster where the processor has them. "
-        "Default: that of the library, else fp32.",
+        help="fp32 is exact, bf16 and int8 are faster where the processor has them; "
+        "default: that of the library, else fp32.",
     ),
+]
+BenchPrecisionOption = Annotated[
+    Precision, typer.Option("--precision", help="fp32 is exact; bf16 and int8 are faster.")
 ]
 UnusedLibraryOption = Annotated[
     Path | None,
@@ -242,7 +246,7 @@ def bench_recall(
     ] = None,
     model: ModelOption = None,
     device: DeviceOption = None,
-    precision: PrecisionOption = None,
+    precision: BenchPrecisionOption = EXACT,
     _library: UnusedLibraryOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -254,9 +258,9 @@ def bench_recall(
 
     from rwkvsearch.retrieval.benchmark import measure_recall
     from rwkvsearch.retrieval.encoder import Encoder
-    from rwkvsearch.retrieval.models import DEFAULT_MODEL, EXACT
+    from rwkvsearch.retrieval.models import DEFAULT_MODEL
 
-    encoder = Encoder.load(model or DEFAULT_MODEL, device=device, precision=precision or EXACT)
+    encoder = Encoder.load(model or DEFAULT_MODEL, device=device, precision=precision)
     prefix = encoder.card.prompt if prefix is None else prefix
     total = len(captions.images) + sum(len(item.captions) for item in captions.images)
     with counting(total) as progress:
@@ -272,7 +276,7 @@ def bench_classify(
     ] = None,
     model: ModelOption = None,
     device: DeviceOption = None,
-    precision: PrecisionOption = None,
+    precision: BenchPrecisionOption = EXACT,
     _library: UnusedLibraryOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -287,9 +291,9 @@ def bench_classify(
 
     from rwkvsearch.retrieval.benchmark import TEMPLATES, measure_accuracy
     from rwkvsearch.retrieval.encoder import Encoder
-    from rwkvsearch.retrieval.models import DEFAULT_MODEL, EXACT
+    from rwkvsearch.retrieval.models import DEFAULT_MODEL
 
-    encoder = Encoder.load(model or DEFAULT_MODEL, device=device, precision=precision or EXACT)
+    encoder = Encoder.load(model or DEFAULT_MODEL, device=device, precision=precision)
     with counting(None) as progress:
         result = measure_accuracy(encoder, data, template or TEMPLATES, progress)
     typer.echo((accuracy_as_json if as_json else accuracy_as_text)(result, encoder.model_id))

@@ -12,7 +12,8 @@ Precision:
 
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -53,8 +54,8 @@ def pack(model: RwkvClip, precision: Precision = EXACT) -> RwkvClip:
         logger.info("oneDNN has no %s here: products are not packed", precision)
     model.image.patch_embed = _Patches(model.image.patch_embed, precision)  # type: ignore[assignment]
     for tower in (model.image, model.text):
-        blocks = [_Block(block, precision) for block in tower.blocks if isinstance(block, Block)]
-        tower.blocks = nn.Sequential(*blocks)
+        blocks = cast(Iterable[Block], tower.blocks)
+        tower.blocks = nn.Sequential(*(_Block(block, precision) for block in blocks))
     return model
 
 
@@ -71,6 +72,7 @@ class _Patches(nn.Module):
         """Cut into patches and embed them."""
         batch, channels, side, _ = pixels.shape
         rows, size = side // self.size, self.size
+        pixels = pixels[..., : rows * size, : rows * size]  # as a convolution would
         patches = pixels.view(batch, channels, rows, size, rows, size).permute(0, 2, 4, 1, 3, 5)
         patches = patches.to(self.dtype).reshape(batch, rows**2, channels * size**2)
         x = self.product(patches).float()  # [B, T, C]
@@ -190,7 +192,9 @@ def _int8_product(weight: Tensor, activation: str) -> Product:
         )
     packed = torch.ops.quantized.linear_prepack(quantized, None)
     apply = _ACTIVATIONS[activation]
-    return lambda x: apply(torch.ops.quantized.linear_dynamic(x, packed, False))
+    # Older processors add pairs of products in 16 bits that saturate: 7-bit activations fit.
+    narrow = not torch.cpu._is_vnni_supported()
+    return lambda x: apply(torch.ops.quantized.linear_dynamic(x, packed, narrow))
 
 
 def _can_pack(dtype: torch.dtype) -> bool:

@@ -115,6 +115,7 @@ def gradients(model: RwkvClip, batch: Batch) -> float:
     )
     groups = torch.from_numpy(batch.groups)
     loss = contrastive_loss(images, texts, model.logit_scale, groups)
+    model.logit_scale.grad = None
     loss.backward()  # type: ignore[no-untyped-call]
     assert images.grad is not None and texts.grad is not None
     towers = [*model.image.parameters(), *model.text.parameters()]

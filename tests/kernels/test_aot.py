@@ -16,7 +16,7 @@ CASES = [
         (kernel, size, dtype, arch)
         for kernel in ("forward", "gradient", "decay")
         for size in (16, 32, 64, 80, 128)
-        for dtype in ("fp32", "bf16")
+        for dtype in ("fp32", "bf16", "fp16")
         for arch in (80, 90)
     )
 ]

@@ -241,6 +241,21 @@ def test_items_and_heads_do_not_see_each_other(backend: str) -> None:
     torch.testing.assert_close(bi_wkv(*inputs, u[1:], backend=backend), whole[1:2, :, 1:])
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_shapes_that_do_not_fit(backend: str) -> None:
+    """Compiled code would read and write beyond the end."""
+    *inputs, _ = make(7)
+    wrong = [
+        [*inputs[:4], inputs[4][:1]],
+        [inputs[0], inputs[1][:, :5], *inputs[2:]],
+        [*inputs[:3], inputs[3][:1], inputs[4]],
+        [*inputs[:2], inputs[2][..., :6], *inputs[3:]],
+    ]
+    for each in wrong:
+        with pytest.raises(ValueError, match=r"bi_wkv wants .* not \[2, 7, 2, 16\]"):
+            bi_wkv(*each, backend=backend)
+
+
 @needs_scan
 def test_scan_is_safe_among_threads() -> None:
     *inputs, _ = make(77, batch=8)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -128,6 +129,12 @@ def test_open_takes_the_model_that_made_the_library(
         assert choose_model(empty) == ("starter", "fp32")
     with SearchEngine.open(library, model=installed, device="cpu") as engine:
         assert engine.encoder.card.name == installed
+
+
+def test_models_of_others_are_no_candidates(tmp_path: Path) -> None:
+    for ids in (["fake-1"], ["fake"], ["starter"], ["starter-1-fp16", "b64-1-bf16"], []):
+        present = SimpleNamespace(models=lambda ids=ids: [SimpleNamespace(model_id=i) for i in ids])
+        assert choose_model(present) == ("starter", "fp32")
 
 
 def test_precisions_live_side_by_side(

@@ -2,6 +2,9 @@
 
 import copy
 import logging
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -84,6 +87,31 @@ def test_inputs_are_left_alone_and_results_repeat(plain: RwkvClip) -> None:
 def test_a_picture_of_another_size(plain: RwkvClip) -> None:
     pixels = torch.randn(2, 3, 48, 48, generator=torch.Generator().manual_seed(4))
     assert error(pack(copy.deepcopy(plain)).image(pixels), plain.image(pixels)) < 2e-6
+
+
+@torch.no_grad()
+def test_a_side_that_is_no_multiple_of_the_patch(plain: RwkvClip) -> None:
+    pixels = torch.randn(2, 3, 37, 37, generator=torch.Generator().manual_seed(4))
+    assert error(pack(copy.deepcopy(plain)).image(pixels), plain.image(pixels)) < 2e-6
+
+
+@needs_int8
+@pytest.mark.parametrize("instructions", ["", "AVX2", "AVX512"])
+def test_int8_does_not_saturate_on_older_processors(instructions: str) -> None:
+    """Without VNNI two products are added in 16 bits; the variable makes torch do without."""
+    probe = (
+        "import os, torch; from rwkvsearch.retrieval.rwkv_clip.packed import _int8_product\n"
+        "if os.environ['FBGEMM_ENABLE_INSTRUCTIONS']:\n"
+        "    torch.cpu._is_vnni_supported = lambda: False\n"
+        "x, w = (torch.rand(s, generator=torch.Generator().manual_seed(1)) + 1"
+        " for s in ((9, 64), (16, 64)))\n"
+        "y = _int8_product(w, 'none')(x)\n"
+        "print(float((y - x @ w.T).abs().max() / y.max()))"
+    )
+    environment = {**os.environ, "FBGEMM_ENABLE_INSTRUCTIONS": instructions}
+    command = [sys.executable, "-c", probe]
+    run = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert float(run.stdout) < 0.01
 
 
 @torch.no_grad()
