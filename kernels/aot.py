@@ -27,7 +27,7 @@ from rwkvsearch.kernels.fused import (
     forward_warps,
     launch_options,
 )
-from rwkvsearch.kernels.fused_backward import backward_warps, decay_kernel, gradient_kernel
+from rwkvsearch.kernels.fused_backward import backward_options, decay_kernel, gradient_kernel
 
 SIZES = (16, 32, 64, 80, 128)
 KERNELS = ("forward", "gradient", "decay")
@@ -101,11 +101,10 @@ class Account:
 def compiled(kernel: str, size: int, dtype: str, arch: int) -> Binary:
     """Compile a kernel in its shipped configuration for `sm_<arch>`; seconds each."""
     function = {"forward": forward_kernel, "gradient": gradient_kernel, "decay": decay_kernel}
-    warps = forward_warps(size) if kernel == "forward" else backward_warps(size)
+    forward = kernel == "forward"
+    options = launch_options(forward_warps(size)) if forward else backward_options(size)
     source = _source(function[kernel], size, dtype)
-    binary = triton.compile(
-        source, target=GPUTarget("cuda", arch, 32), options=launch_options(warps)
-    )
+    binary = triton.compile(source, target=GPUTarget("cuda", arch, 32), options=options)
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(binary.asm["cubin"])
         file.flush()
@@ -115,7 +114,7 @@ def compiled(kernel: str, size: int, dtype: str, arch: int) -> Binary:
     if found is None:
         raise RuntimeError(f"cuobjdump printed no resource usage: {usage.strip()[:200]}")
     registers, stack, static, local = (int(x) for x in found.groups())
-    shared = max(binary.metadata.shared, static)
+    shared, warps = max(binary.metadata.shared, static), options["num_warps"]
     programs = min(
         32, WARPS // warps, REGISTERS // (-(-registers // 8) * 8 * 32 * warps),
         SHARED // (shared + 1024),

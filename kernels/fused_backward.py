@@ -15,6 +15,7 @@ No differences, no atomics; memory between the kernels is T N + T N log2(T) / 16
 # mypy: disable-error-code="assignment, operator"
 
 from functools import partial
+from typing import Any
 
 import torch
 import triton
@@ -69,7 +70,7 @@ def fused_backward(
     inside = empty((2, *r.shape))
     outside = empty((2, batch, heads, chunks, max(levels, 1), size))
     gu = empty((batch, heads, chunks, size))
-    parts, options = channel_parts(size), launch_options(backward_warps(size))
+    parts, options = channel_parts(size), backward_options(size)
     grid = (batch * heads * chunks,)
     with on(r.device):
         for a, b, x, own, out, part, bonus in (
@@ -88,9 +89,12 @@ def fused_backward(
     return gr, gk, gv, gw, gu.sum((0, 2)).to(u.dtype)
 
 
-def backward_warps(size: int) -> int:
-    """Return the number of warps at which the backward kernels keep everything in registers."""
-    return 2 if size <= 32 else 4 if size <= 80 else 8
+def backward_options(size: int) -> dict[str, Any]:
+    """Return the compiler's options with which the backward kernels keep everything in registers.
+
+    The largest number of registers is named because the assembler would stop at 128 for small N.
+    """
+    return launch_options(2 if size <= 32 else 4 if size <= 80 else 8) | {"maxnreg": 255}
 
 
 @triton.jit
