@@ -19,6 +19,10 @@ from rwkvsearch.retrieval.training.loss import contrastive_loss
 from rwkvsearch.retrieval.training.mixture import Batch, Source, Tokenize, draw_batch
 
 
+PAIRS_AT_ONCE = 48
+"""Most pairs that a core takes through the towers at once: 128 of them are 1.4 times slower."""
+
+
 @dataclass(frozen=True)
 class Recipe:
     """Everything that decides the result, but for the data and the shape of the model."""
@@ -96,10 +100,11 @@ def _step(
 def gradients(model: RwkvClip, batch: Batch) -> float:
     """Set the gradient of every parameter to that of the loss, which is returned.
 
-    Each core takes part of the batch through the towers and back; between the two, all features
+    Each core takes parts of the batch through the towers and back; between the two, all features
     meet in one loss.
     """
-    count = min(torch.get_num_threads(), len(batch.ids))
+    cores = torch.get_num_threads()
+    count = min(cores * math.ceil(len(batch.ids) / (cores * PAIRS_AT_ONCE)), len(batch.ids))
     parts = [torch.from_numpy(x).tensor_split(count) for x in (batch.pixels, batch.ids)]
 
     def forward(part: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
