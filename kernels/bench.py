@@ -1,8 +1,7 @@
 """Every Bi-WKV backend that runs here, timed and checked: `python -m rwkvsearch.kernels.bench`.
 
-Beside each time stands what no implementation of the recurrence could beat on this machine: the
-larger of its bytes at the bandwidth of a copy and its operations at the rate of a matrix product,
-both measured in the same run.
+Beside each time stands a bound: the larger of the bytes at the bandwidth of a copy and the
+operations of the recurrence at the rate of a matrix product, both measured in the same run.
 """
 
 import argparse
@@ -27,7 +26,7 @@ SHAPES = {
 """B, T, H, N of one micro-batch on a CPU; on a GPU B is 256."""
 GPU_BATCH = 256
 FORWARD_TENSORS, BACKWARD_TENSORS = 5, 9
-"""`[B, T, H, N]` read and written: r, k, v, w, y; and their gradients but for that of y read."""
+"""`[B, T, H, N]` read and written: r, k, v, w, y; backward these and four gradients."""
 FORWARD_OPERATIONS, BACKWARD_OPERATIONS = 10, 28
 """Operations for each of the `N^2` numbers of the state and token, both directions together."""
 
@@ -78,7 +77,7 @@ def main() -> None:
     sys.stdout.write(
         f"{device}, {options.threads} threads: copies {machine.bytes_per_second / 1e9:.0f} GB/s, "
         f"float32 products {machine.operations_per_second / 1e9:.0f} GFLOP/s\n"
-        "ms for the whole batch, median; bound: the least for this recurrence; "
+        "ms for the whole batch, median; bound: the recurrence at those rates; "
         "error of y against float64\n"
         f"{'shape':<14}{'B, T, H x N':<18}{'backend':<11}{'forward':>9}{'bound':>8}"
         f"{'backward':>10}{'bound':>8}{'error':>10}\n"

@@ -7,7 +7,8 @@ a LayerNorm over rows of one head. What is left between the products works in pl
 Precision:
     fp32: exact, equal to the plain towers up to rounding.
     bf16: weights and activations in bfloat16; the residual stream, the decay and Bi-WKV in float32.
-    int8: weights per output channel, activations per call; low-rank products stay in float32.
+    int8: weights per output channel, activations per call, so that an embedding depends on what is
+        encoded beside it (1e-4 in cosine); low-rank products stay in float32.
 """
 
 import logging
