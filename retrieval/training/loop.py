@@ -18,7 +18,6 @@ from rwkvsearch.retrieval.training.initialise import initialise
 from rwkvsearch.retrieval.training.loss import contrastive_loss
 from rwkvsearch.retrieval.training.mixture import Batch, Source, Tokenize, draw_batch
 
-
 PAIRS_AT_ONCE = 48
 """Most pairs that a core takes through the towers at once: 128 of them are 1.4 times slower."""
 
