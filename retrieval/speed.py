@@ -101,13 +101,16 @@ def main() -> None:
     size, context = config.image.image_size, config.text.context
     for batch in options.batch:
         pixels = torch.randn(batch, 3, 224, 224)
+        clip_image, clip_text = ClipImage(patch_size).eval(), ClipText().eval()
         images: dict[str, tuple[Contender, Tensor]] = {
-            f"CLIP ViT-B/{patch_size}": (ClipImage(patch_size).eval(), pixels),
+            f"CLIP ViT-B/{patch_size}": (clip_image, pixels),
+            f"CLIP ViT-B/{patch_size}, bf16": (_in_bf16(clip_image), pixels),
             "ours, plain": (model.image, pixels[..., :size, :size]),
         }
         ids = torch.randint(0, config.text.vocabulary, (batch, 77))
         texts: dict[str, tuple[Contender, Tensor]] = {
-            "CLIP ViT-B text": (ClipText().eval(), ids),
+            "CLIP ViT-B text": (clip_text, ids),
+            "CLIP ViT-B text, bf16": (_in_bf16(clip_text), ids),
             "ours, plain": (model.text, ids[:, :context]),
         }
         for precision, fast in packed.items():
@@ -115,6 +118,14 @@ def main() -> None:
             texts[f"ours, {precision}"] = fast.text, ids[:, :context].contiguous()
         _table("images", batch, images, options.rounds)
         _table("texts", batch, texts, options.rounds)
+
+
+def _in_bf16(tower: Contender) -> Contender:
+    def run(inputs: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            return tower(inputs)
+
+    return run
 
 
 def random_model(config: ModelConfig) -> RwkvClip:

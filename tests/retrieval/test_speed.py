@@ -36,5 +36,5 @@ def test_the_tables(
     speed.main()
     lines = capsys.readouterr().out.splitlines()
     ratios = [line[34:42] for line in lines if line.startswith(("CLIP", "ours"))]
-    assert len(ratios) == 10 and ratios[0].strip() == ratios[5].strip() == "1.00"
+    assert len(ratios) == 12 and ratios[0].strip() == ratios[6].strip() == "1.00"
     assert all(float(ratio) > 0 for ratio in ratios)
