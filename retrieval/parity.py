@@ -125,10 +125,7 @@ def _model(name: str, about: Mapping[str, Any], truth: Arrays) -> Iterator[Line]
     with torch.no_grad():
         images, texts, scale = model(pixels, ids)
     got = {"img_emb": images, "txt_emb": texts, "logit_scale": scale}
-    for key, tensor in got.items():
-        wanted = truth.get(f"{key}_f64", truth.get(key))
-        if wanted is not None:
-            yield Line(f"{name}/{key}", _error(tensor, wanted), EMBEDDING_LIMIT)
+    yield from _results(name, got, truth, "")
     for key in sorted(truth):
         if key.startswith("mid/"):
             tensor_name, first_tokens = (
@@ -145,10 +142,15 @@ def _model(name: str, about: Mapping[str, Any], truth: Arrays) -> Iterator[Line]
     packed = pack(build(config, _weights(about, truth), name))
     with torch.no_grad():
         images, texts, _ = packed(pixels, ids)
-    for key, tensor in {"img_emb": images, "txt_emb": texts}.items():
+    yield from _results(name, {"img_emb": images, "txt_emb": texts}, truth, ", packed")
+
+
+def _results(name: str, got: Mapping[str, Tensor], truth: Arrays, how: str) -> Iterator[Line]:
+    """Compare results with the truth, in float64 where the fixture has it."""
+    for key, tensor in got.items():
         wanted = truth.get(f"{key}_f64", truth.get(key))
         if wanted is not None:
-            yield Line(f"{name}/{key}, packed", _error(tensor, wanted), EMBEDDING_LIMIT)
+            yield Line(f"{name}/{key}{how}", _error(tensor, wanted), EMBEDDING_LIMIT)
 
 
 def _gradients(

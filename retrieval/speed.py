@@ -10,12 +10,14 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.profiler import ProfilerActivity, profile
 
+from rwkvsearch.retrieval.models import Precision
 from rwkvsearch.retrieval.rwkv_clip.config import B16, B32, STARTER, ModelConfig
 from rwkvsearch.retrieval.rwkv_clip.model import RwkvClip
 from rwkvsearch.retrieval.rwkv_clip.packed import pack
@@ -92,30 +94,30 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     config = MODELS[options.model]
     model = random_model(config)
-    packed = {p: pack(copy.deepcopy(model), p) for p in ("fp32", "bf16", "int8")}
+    packed = {p: pack(copy.deepcopy(model), p) for p in get_args(Precision)}
     sys.stdout.write(
         f"{options.model}, {options.threads} threads, medians of {options.rounds} rounds; ratio to "
         "the first line, share of Bi-WKV\n"
     )
     patch_size = config.image.patch_size if options.model != "starter" else 32
     size, context = config.image.image_size, config.text.context
+    clip_image, clip_text = ClipImage(patch_size).eval(), ClipText().eval()
     for batch in options.batch:
         pixels = torch.randn(batch, 3, 224, 224)
-        clip_image, clip_text = ClipImage(patch_size).eval(), ClipText().eval()
+        ids = torch.randint(0, config.text.vocabulary, (batch, 77))
+        our_pixels = pixels[..., :size, :size].contiguous()
+        our_ids = ids[:, :context].contiguous()
         images: dict[str, tuple[Contender, Tensor]] = {
             f"CLIP ViT-B/{patch_size}": (clip_image, pixels),
             f"CLIP ViT-B/{patch_size}, bf16": (_in_bf16(clip_image), pixels),
-            "ours, plain": (model.image, pixels[..., :size, :size]),
         }
-        ids = torch.randint(0, config.text.vocabulary, (batch, 77))
         texts: dict[str, tuple[Contender, Tensor]] = {
             "CLIP ViT-B text": (clip_text, ids),
             "CLIP ViT-B text, bf16": (_in_bf16(clip_text), ids),
-            "ours, plain": (model.text, ids[:, :context]),
         }
-        for precision, fast in packed.items():
-            images[f"ours, {precision}"] = fast.image, pixels[..., :size, :size].contiguous()
-            texts[f"ours, {precision}"] = fast.text, ids[:, :context].contiguous()
+        for name, ours in {"plain": model, **packed}.items():
+            images[f"ours, {name}"] = ours.image, our_pixels
+            texts[f"ours, {name}"] = ours.text, our_ids
         _table("images", batch, images, options.rounds)
         _table("texts", batch, texts, options.rounds)
 
