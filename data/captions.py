@@ -78,13 +78,17 @@ def load_captions(source: Path, split: str | None = None) -> CaptionSet:
     return CaptionSet(str(title), name, tuple(images))
 
 
+def has_captions(folder: Path) -> bool:
+    """Whether a folder holds a caption file that `load_captions` would look at."""
+    return any(_caption_files(folder))
+
+
 def _caption_file(source: Path, split: str | None) -> Path:
     if source.is_file():
         return source
     if not source.is_dir():
         raise DataError(f"{source}: no such file or folder")
-    whole = sorted([*source.glob("dataset_*.json"), *source.glob("samples.json")])
-    parts = sorted([*source.glob("captions_*.json"), *source.glob("annotations/captions_*.json")])
+    whole, parts = _caption_files(source)
     named = [file for file in parts if _coco_split(file) == split]
     alike = [file for file in parts if _stands_for(split or "val", _coco_split(file))]
     found = named or whole or alike or parts
@@ -94,6 +98,13 @@ def _caption_file(source: Path, split: str | None) -> Path:
         names = ", ".join(str(file.relative_to(source)) for file in found)
         raise DataError(f"{source}: several caption files, name one of them: {names}")
     return found[0]
+
+
+def _caption_files(folder: Path) -> tuple[list[Path], list[Path]]:
+    """The files that hold a whole set, and those that hold one split."""
+    whole = sorted([*folder.glob("dataset_*.json"), *folder.glob("samples.json")])
+    parts = sorted([*folder.glob("captions_*.json"), *folder.glob("annotations/captions_*.json")])
+    return whole, parts
 
 
 def _read_json(file: Path) -> Any:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rwkvsearch.data.errors import DataError
 
-_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
 
 @dataclass(frozen=True)
@@ -106,14 +106,14 @@ def _pairs(
     for member in archive.getmembers():
         name = Path(member.name)
         suffix = name.suffix.lower()
-        kind = "image" if suffix in _IMAGE_SUFFIXES else "text" if suffix == ".txt" else None
+        kind = "image" if suffix in IMAGE_SUFFIXES else "text" if suffix == ".txt" else None
         if kind is None or not member.isfile() or name.name.startswith("._"):
             continue
         key = str(name.with_suffix(""))
         if kind in parts.setdefault(key, {}):
             raise DataError(f"{shard}: the key {key} has two members for its {kind}")
         parts[key][kind] = member
-    _refuse_cut_off(shard, archive)
+    refuse_cut_off(shard, archive)
     if not parts:
         raise DataError(f"{shard}: holds no key.jpg + key.txt")
     for key, found in parts.items():
@@ -123,7 +123,7 @@ def _pairs(
     return {key: (found["image"], found["text"]) for key, found in parts.items()}
 
 
-def _refuse_cut_off(shard: Path, archive: tarfile.TarFile) -> None:
+def refuse_cut_off(shard: Path, archive: tarfile.TarFile) -> None:
     """tarfile stops in silence at a header that is cut or damaged; a whole tar ends in zeros."""
     assert archive.fileobj is not None
     archive.fileobj.seek(archive.offset)

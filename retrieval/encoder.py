@@ -111,6 +111,11 @@ class Encoder:
         """Height and width of the input S, pixels."""
         return self.config.image.image_size
 
+    @property
+    def scale(self) -> float:
+        """What the model was trained to multiply cosines by before a softmax."""
+        return float(self._model.logit_scale.exp())
+
     def preprocess(self, image: Image.Image) -> NDArray[np.float32]:
         """Return an RGB image as pixels `[3, S, S]`."""
         return preprocess(image, self.image_size)

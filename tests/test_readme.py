@@ -12,6 +12,7 @@ COMMANDS = [
     ["index"],
     ["query"],
     ["stats"],
+    ["describe"],
     ["model", "list"],
     ["model", "info"],
     ["model", "pull"],

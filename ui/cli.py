@@ -10,6 +10,7 @@ import typer
 
 from rwkvsearch.data.errors import DataError, QueryError, RwkvSearchError
 from rwkvsearch.retrieval.models import EXACT, Precision
+from rwkvsearch.ui.describe import describe
 
 app = typer.Typer(
     name="rwkvsearch",
@@ -193,6 +194,9 @@ def stats(library: LibraryOption = None, as_json: JsonOption = False) -> None:
         typer.echo(render(opened.path, opened.stats()))
 
 
+app.command()(describe)
+
+
 @model_app.command("list")
 def model_list(_library: UnusedLibraryOption = None) -> None:
     """List the models of this version."""
@@ -227,7 +231,7 @@ def model_pull(
 ) -> None:
     """Fetch official weights from the Hugging Face hub and convert them to safetensors.
 
-    The only command that goes out to the network. The download is checked against the hash that
+    This goes out to the network. The download is checked against the hash that
     the hub states for it.
     """
     from rwkvsearch.retrieval.pull import pull

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 if TYPE_CHECKING:
+    from rwkvsearch.data.descriptions.texts import Described
     from rwkvsearch.indexer.library import LibraryStats
     from rwkvsearch.indexer.protocols import SyncEvent, SyncReport
     from rwkvsearch.retrieval.benchmark import Accuracy, RecallResult
+    from rwkvsearch.retrieval.describing.estimate import Estimate
     from rwkvsearch.retrieval.engine import Hit
 
 
@@ -159,6 +163,76 @@ class SyncProgress:
     def close(self) -> None:
         """Remove the bar."""
         self._bar.close()
+
+
+class DescribeProgress:
+    """A progress bar for `describe` on stderr, with a line for each fault, and what was done."""
+
+    def __init__(self, total: int, target: Path) -> None:
+        self._target = target
+        self._kinds: Counter[str] = Counter()
+        self._faults = self._lost = 0
+        self._began = time.monotonic()
+        self._bar = tqdm(
+            total=total, unit=" pictures", disable=not sys.stderr.isatty(), leave=False
+        )
+
+    def __enter__(self) -> DescribeProgress:
+        """The progress itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Remove the bar."""
+        self.close()
+
+    def __call__(self, item: Described) -> None:
+        """Count a picture, and name what is wrong with it."""
+        if item.error:
+            self._faults += 1
+            self._lost += not item.sayings
+            what = "incomplete" if item.sayings else "skipped"
+            line = f"{what} {printable(Path(item.key))}: {item.error}"
+            self._bar.write(line, file=sys.stderr)
+        self._kinds.update(saying.kind for saying in item.sayings)
+        self._bar.update()
+
+    def close(self) -> None:
+        """Remove the bar."""
+        self._bar.close()
+
+    def summary(self) -> str:
+        """What was written, in two lines."""
+        parts = [f"{self._kinds[kind]:,} {kind}" for kind in ("raw", "synthetic", "generated")]
+        parts += [f"{self._lost:,} skipped"] if self._lost else []
+        incomplete = self._faults - self._lost
+        parts += [f"{incomplete:,} incomplete"] if incomplete else []
+        seconds = time.monotonic() - self._began
+        done = f"{counted(int(self._bar.total or 0), 'picture')}: {', '.join(parts)}"
+        return f"{done}; {seconds:.1f} s\ndescriptions: {printable(self._target)}"
+
+
+def estimate_as_text(found: Estimate) -> str:
+    """Return what describing would take, one fact a line."""
+    lines = [
+        f"pictures  {found.pictures:,}, of which {found.sampled:,} were looked at",
+        f"looking   about {duration(found.looking_seconds)} on this machine",
+    ]
+    if found.tokens_in:
+        how = f"measured on {counted(found.probes, 'request')}" if found.probes else "not measured"
+        lines.append(f"tokens    about {found.tokens_in:,} in, {found.tokens_out:,} out ({how})")
+    if found.asking_seconds is not None and found.seconds_per_request is not None:
+        pace = f"{found.seconds_per_request:.2f} s a request"
+        lines.append(f"asking    about {duration(found.asking_seconds)} ({pace})")
+    if found.cost is not None:
+        lines.append(f"cost      about {found.cost:,.2f} in the currency of the prices")
+    return "\n".join(lines)
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as a person says them: `40 s`, `3 min`, `2.5 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def printable(path: Path) -> str:
