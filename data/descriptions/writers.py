@@ -97,15 +97,17 @@ class Writer(ABC):
         self._part = path.with_name(f".{path.name}.part")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self._part.open("ab")
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._file.truncate(0)
-        except BlockingIOError as error:
-            self._file = None  # theirs
-            raise DataError(f"{path}: another rwkvsearch is writing here; wait for it") from error
+            file = self._part.open("ab")
         except OSError as error:
             raise _unwritable(path, error) from error
-        return self._file
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.close()
+            raise DataError(f"{path}: another rwkvsearch is writing here; wait for it") from error
+        file.truncate(0)
+        self._file = file
+        return file
 
     def _publish(self, path: Path) -> None:
         assert self._file is not None
@@ -170,6 +172,11 @@ class ParquetWriter(Writer):
         self._write_group()
         self._parquet.close()
         self._publish(self.target)
+
+    def _discard(self) -> None:
+        with suppress(Exception):  # it would write into a closed file when it is collected
+            self._parquet.close()
+        super()._discard()
 
     def _write_group(self) -> None:
         self._parquet.write_table(self._table.from_pylist(self._rows, self._schema))

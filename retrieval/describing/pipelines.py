@@ -25,6 +25,12 @@ AT_ONCE = 8
 """Pictures in one forward pass."""
 Task = Literal["image-classification", "object-detection", "zero-shot-object-detection"]
 
+_CLASSES: dict[Task, str] = {
+    "image-classification": "AutoModelForImageClassification",
+    "object-detection": "AutoModelForObjectDetection",
+    "zero-shot-object-detection": "AutoModelForZeroShotObjectDetection",
+}
+
 
 class TransformersCaptioner:
     """A captioner such as BLIP, GIT or ViT-GPT2, or a chat model that sees, such as Qwen-VL."""
@@ -97,12 +103,16 @@ class TransformersTagger:
         self._task, self._words = task, list(words)
         looked_for = f"/{digest(*words)[:8]}" if task.startswith("zero-shot") else ""
         self.model_id = f"{task}:{model}{looked_for}"
-        pipeline = _library().pipeline
-
-        def make(name: str, **how: Any) -> Any:
-            return pipeline(task, model=name, device=device or "cpu", model_kwargs=how)
-
-        self._pipeline = _loaded(model, make)
+        auto, self._device = _library(), device or "cpu"
+        self._model = _loaded(model, getattr(auto, _CLASSES[task]).from_pretrained)
+        if task == "zero-shot-object-detection":
+            self._model = self._model.to(self._device).eval()
+            self._processor = _loaded(model, auto.AutoProcessor.from_pretrained)
+        else:
+            images = _loaded(model, auto.AutoImageProcessor.from_pretrained)
+            self._pipeline = auto.pipeline(
+                task, model=self._model, image_processor=images, device=self._device
+            )
 
     def tag(self, images: Sequence[Image.Image]) -> list[tuple[Tag, ...] | Failed]:
         """The tags of each RGB picture, most confident first; a detector counts."""
@@ -110,14 +120,33 @@ class TransformersTagger:
         return [answer if isinstance(answer, Failed) else _tags(answer) for answer in found]
 
     def _run(self, images: Sequence[Image.Image]) -> list[Any]:
-        if self._task == "image-classification":
-            results = self._pipeline(list(images), top_k=MOST_TAGS)
-        elif self._task == "object-detection":
-            results = self._pipeline(list(images), threshold=LEAST_CONFIDENCE)
-        else:
-            asked = [{"image": image, "candidate_labels": self._words} for image in images]
-            results = self._pipeline(asked, threshold=LEAST_CONFIDENCE)
-        return list(results)
+        if self._task == "zero-shot-object-detection":
+            return self._look_for_words(images)
+        how = (
+            {"top_k": MOST_TAGS}
+            if self._task == "image-classification"
+            else {"threshold": LEAST_CONFIDENCE}
+        )
+        return list(self._pipeline(list(images), **how))
+
+    def _look_for_words(self, images: Sequence[Image.Image]) -> list[Any]:
+        """All words in one forward pass; the library's pipeline takes one for each word."""
+        import torch
+
+        texts = [self._words] * len(images)
+        inputs = self._processor(text=texts, images=list(images), return_tensors="pt")
+        with torch.inference_mode():
+            outputs = self._model(**inputs.to(self._device))
+        found = self._processor.image_processor.post_process_object_detection(
+            outputs, threshold=LEAST_CONFIDENCE
+        )
+        return [
+            [
+                {"label": self._words[int(label)], "score": float(score)}
+                for label, score in zip(boxes["labels"], boxes["scores"], strict=True)
+            ]
+            for boxes in found
+        ]
 
 
 def in_parts(
@@ -144,13 +173,15 @@ def in_singles(
 
 
 def _tags(found: Sequence[dict[str, Any]]) -> tuple[Tag, ...]:
-    best: dict[str, Tag] = {}
+    """One tag a label; what a detector found several times, about as surely, is counted."""
+    scores: dict[str, list[float]] = {}
     for item in found:
         name = str(item["label"]).split(",")[0].strip().replace("_", " ").lower()
-        before = best.get(name, Tag(name, 0, 0))
-        confidence = max(before.confidence, round(float(item["score"]), 3))
-        best[name] = Tag(name, confidence, before.count + 1)
-    tags = sorted(best.values(), key=lambda tag: (-tag.confidence, tag.name))
+        scores.setdefault(name, []).append(round(float(item["score"]), 3))
+    tags = [
+        Tag(name, max(of), sum(score >= max(of) / 2 for score in of)) for name, of in scores.items()
+    ]
+    tags.sort(key=lambda tag: (-tag.confidence, tag.name))
     return tuple(tag for tag in tags[:MOST_TAGS] if tag.confidence >= LEAST_CONFIDENCE)
 
 
