@@ -15,8 +15,6 @@ from rwkvsearch.indexer.catalog import FileRow
 from rwkvsearch.indexer.library import Library
 from rwkvsearch.retrieval.describing.command import CommandTagger
 from rwkvsearch.retrieval.describing.pipelines import Task, TransformersTagger
-from rwkvsearch.retrieval.describing.zero_shot import ZeroShotTagger
-from rwkvsearch.retrieval.encoder import Encoder
 from rwkvsearch.retrieval.models import DEFAULT_MODEL
 
 _TASKS: dict[str, Task] = {
@@ -40,6 +38,9 @@ def make_tagger(
     if spec == NONE:
         return None
     if spec == OWN:
+        from rwkvsearch.retrieval.describing.zero_shot import ZeroShotTagger
+        from rwkvsearch.retrieval.encoder import Encoder  # torch, which the others may not need
+
         return ZeroShotTagger(Encoder.load(model or DEFAULT_MODEL, device=device), words)
     if name == "command":
         return CommandTagger(rest)
