@@ -1,7 +1,7 @@
 """Measured colours: which basic colours a picture holds, and whether it is light or dark.
 
-Every pixel of a small copy is given one of twelve colour names by hue, saturation and value; only
-names with a fair share of the picture are said.
+Every pixel of a small copy is given one of twelve colour names by hue, saturation and value. One or
+two names are told if they have at least half of the picture, so that `mostly` is true.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from PIL import Image
 from rwkvsearch.data.descriptions.texts import Look
 
 SIDE = 64
-LEAST_SHARE = 0.18
-MOST_NAMES = 2
+LEAST_SHARE = 0.2
+MOST = 0.5
 METHOD = "hsv-1"
 """Changes whenever the same picture would be given other names."""
 _HUES = (  # upper end in degrees
@@ -36,8 +36,8 @@ def look_at(image: Image.Image) -> Look:
     hue, saturation, value = np.moveaxis(np.asarray(small.convert("HSV"), np.float32), 2, 0)
     names = _named(hue * (360 / 255), saturation / 255, value / 255)
     shares = np.bincount(names.ravel(), minlength=len(NAMES)) / names.size
-    largest = np.argsort(-shares, kind="stable")[:MOST_NAMES]
-    colours = tuple(NAMES[n] for n in largest if shares[n] >= LEAST_SHARE)
+    told = [n for n in np.argsort(-shares, kind="stable")[:2] if shares[n] >= LEAST_SHARE]
+    colours = tuple(NAMES[n] for n in told) if shares[told].sum() >= MOST else ()
     brightness = float(np.asarray(small.convert("L"), np.float32).mean() / 255)
     light = "dark" if brightness < 0.28 else "light" if brightness > 0.72 else None
     return Look(colours, light)
@@ -56,5 +56,5 @@ def _named(
     named = np.where(pale, NAMES.index("beige"), named)
     chroma = saturation * value
     neutral = np.where(value > 0.82, NAMES.index("white"), NAMES.index("grey"))
-    named = np.where(chroma < 0.13, neutral, named)
+    named = np.where(chroma < 0.11, neutral, named)
     return np.asarray(np.where(value < 0.2, NAMES.index("black"), named))

@@ -34,8 +34,8 @@ _WITH_THINGS = (
     "one can see {things}{where}",
     "there {are} {things}{where}",
 )
-_COLOURS = (", mostly {colours}", "; the main colours are {colours}")
-_ONE_COLOUR = (", mostly {colours}", "; the main colour is {colours}")
+_COLOURS = ("; the picture is mostly {colours}", "; the main colours are {colours}")
+_ONE_COLOUR = ("; the picture is mostly {colours}", "; the main colour is {colours}")
 _MORE = ("; there {are} also {things}", "; {things} can be seen too", "; it also shows {things}")
 
 
@@ -86,13 +86,10 @@ def fused(raw: Sequence[str], tags: Sequence[Tag], look: Look, seed: str) -> Sen
         more = dice.choice(_MORE).format(
             things=joined([_counted(tag) for tag in things]), are=_verb(things)
         )
-    colours = "" if set(look.colours) & said or (more and dice.random() < 0.5) else "; "
-    if colours and look.colours:
-        colours += _measured(look, "the picture is ")
-    return Sentence(
-        _finished(base + more + (colours if look.colours else "")),
-        min((tag.confidence for tag in things), default=None),
-    )
+    elif not set(look.colours) & said:
+        more = _coloured(look, dice)
+    certain = min((tag.confidence for tag in things), default=None)
+    return Sentence(_finished(base + more), certain)
 
 
 def _narrowest(tags: Sequence[Tag]) -> list[Tag]:
@@ -125,19 +122,18 @@ def _verb(tags: Sequence[Tag]) -> str:
 
 
 def _coloured(look: Look, dice: random.Random) -> str:
-    if not look.colours or dice.random() < 0.3:
+    if not look.colours or dice.random() < 0.5:
         return ""
     choices = _COLOURS if len(look.colours) > 1 else _ONE_COLOUR
     return dice.choice(choices).format(colours=joined(look.colours))
 
 
-def _measured(look: Look, before: str = "") -> str:
+def _measured(look: Look) -> str:
     """What was measured, and only that."""
-    colours = joined(look.colours)
-    if before:
-        return f"{before}mostly {colours}"
-    light = f"{look.light} " if look.light and look.light not in colours else ""
-    return f"a {light}picture" + (f", mostly {colours}" if colours else "")
+    light = f"{look.light} " if look.light else ""
+    return f"a {light}picture" + (
+        f", mostly {joined(look.colours)}" if look.colours else " of many colours"
+    )
 
 
 def _as_sentence(text: str, dice: random.Random) -> str:
@@ -149,7 +145,8 @@ def _as_sentence(text: str, dice: random.Random) -> str:
     if name.split()[0].lower() in ("a", "an", "the") or " " in name and not name.islower():
         return name
     word = everyday_words().get(name.lower())
-    label = name if word and word.kind == "stuff" else with_article(name)
+    many = name.endswith("s") and not name.endswith(("ss", "us", "is"))
+    label = name if many or (word and word.kind == "stuff") else with_article(name)
     return dice.choice(("a photo of {}", "a picture of {}", "{}")).format(label)
 
 

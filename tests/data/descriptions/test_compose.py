@@ -54,6 +54,11 @@ def test_colours_by_their_share_and_light() -> None:
     pixels[:60] = (30, 60, 220)
     pixels[60:90] = (30, 160, 40)
     assert look_at(Image.fromarray(pixels)) == Look(("blue", "green"), None)
+    pixels[:60, :60] = (220, 20, 30)
+    assert look_at(Image.fromarray(pixels)) == Look(("red", "green"), None)
+    pixels[:30] = (255, 255, 255)
+    pixels[60:75] = (255, 120, 190)
+    assert look_at(Image.fromarray(pixels)).colours == ()  # no two have half of it
     assert look_at(Image.new("RGB", (9, 9), (250, 250, 250))).light == "light"
     assert look_at(Image.new("RGB", (9, 9), (9, 9, 9))).light == "dark"
     assert look_at(Image.new("L", (1, 1), 128)).colours == ("grey",)
@@ -98,7 +103,7 @@ def test_words_of_a_file(tmp_path: Path) -> None:
 def test_only_what_was_measured_is_said() -> None:
     dull = sentence([], Look(("green", "brown"), "dark"), "seed")
     assert (dull.text, dull.confidence) == ("A dark picture, mostly green and brown.", None)
-    assert sentence([], NOTHING, "seed").text == "A picture."
+    assert sentence([], NOTHING, "seed").text == "A picture of many colours."
 
 
 def test_the_same_picture_gives_the_same_sentence_and_others_vary() -> None:
@@ -145,6 +150,8 @@ def test_fused_completes_a_caption() -> None:
 def test_fused_makes_a_sentence_of_a_label() -> None:
     said = {fused(["soda bottle, pop bottle"], [], NOTHING, str(n)).text for n in range(30)}
     assert "A photo of a soda bottle." in said and "A pop bottle." in said
+    assert fused(["airplanes"], [], NOTHING, "x").text.lower().endswith("airplanes.")
+    assert " an airplanes" not in fused(["airplanes"], [], NOTHING, "x").text.lower()
     assert fused(["grass"], [], NOTHING, "x").text.lower().rstrip(".").endswith("grass")
     assert "Brandenburg Gate" in fused(["Brandenburg Gate"], [], NOTHING, "x").text
     assert fused([], [Tag("dog", 0.9)], NOTHING, "x").text.lower().count("a dog") == 1

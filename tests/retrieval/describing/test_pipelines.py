@@ -40,10 +40,10 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
 
 
-def tokenizer(folder: Path) -> Any:
+def tokenizer(folder: Path, **how: Any) -> Any:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "vocab.txt").write_text("\n".join(WORDS))
-    return T.BertTokenizerFast.from_pretrained(folder)
+    return T.BertTokenizerFast.from_pretrained(folder, **how)
 
 
 def vision(**more: Any) -> dict[str, Any]:
@@ -81,6 +81,40 @@ def two_towers(tmp_path: Path) -> Path:
     T.ViTImageProcessor(size=SQUARE).save_pretrained(tmp_path / "pair")
     tokenizer(tmp_path / "words").save_pretrained(tmp_path / "pair")
     return tmp_path / "pair"
+
+
+CHAT = (
+    "{% for m in messages %}{{ m['role'] }} {% for part in m['content'] %}"
+    "{% if part['type'] == 'image' %}<image> {% else %}{{ part['text'] }}{% endif %}"
+    "{% endfor %}{% endfor %}"
+)
+
+
+@pytest.fixture
+def chat(tmp_path: Path) -> Path:
+    """A chat model that sees, of LLaVA's kind."""
+    inputs = ["input_ids", "attention_mask"]
+    words = tokenizer(tmp_path / "words", padding_side="left", model_input_names=inputs)
+    words.add_tokens(["<image>"], special_tokens=True)
+    ends = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3, "num_key_value_heads": 2}
+    config = T.LlavaConfig(
+        vision_config=T.CLIPVisionConfig(**vision()),
+        text_config=T.LlamaConfig(vocab_size=len(words), **SIZE, **ends),
+        image_token_index=len(words) - 1,
+        vision_feature_layer=-1,
+    )
+    T.LlavaForConditionalGeneration(config).save_pretrained(tmp_path / "llava")
+    processor = T.LlavaProcessor(
+        T.CLIPImageProcessor(size=SQUARE, crop_size=SQUARE),
+        words,
+        patch_size=16,
+        vision_feature_select_strategy="default",
+        image_token="<image>",
+        num_additional_image_tokens=1,
+        chat_template=CHAT,
+    )
+    processor.save_pretrained(tmp_path / "llava")
+    return tmp_path / "llava"
 
 
 def labels(*names: str) -> dict[str, Any]:
@@ -121,7 +155,7 @@ def open_detector(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("kind", ["blip", "two_towers"])
+@pytest.mark.parametrize("kind", ["blip", "two_towers", "chat"])
 def test_captioners(kind: str, request: pytest.FixtureRequest) -> None:
     captioner = TransformersCaptioner(str(request.getfixturevalue(kind)))
     captions = captioner.caption(IMAGES)
