@@ -75,16 +75,10 @@ class Encoder:
         if precision not in get_args(Precision):
             known = ", ".join(get_args(Precision))
             raise ModelError(f"no precision is called {precision!r}; there are {known}")
-        card = read_card(name)
-        path = checked_weights(card)
-        try:
-            config = ModelConfig.from_dict(card.config)
-        except ModelError as error:
-            raise ModelError(f"{path.with_name(CONFIG_FILE)}: {error}") from error
         place = _device(device or os.environ.get("RWKVSEARCH_DEVICE") or "cpu")
         if precision == "int8" and place.type != "cpu":
             raise ModelError(f"int8 runs on a CPU only, not on {place}: use bf16")
-        return cls(build(config, load_tensors(path), str(path)), card, place, precision)
+        return cls(*load_model(name), place, precision)
 
     @property
     def model_id(self) -> str:
@@ -160,6 +154,21 @@ def _parts(tokens: int) -> int:
     if tokens < cores * TOKENS_A_CORE:
         return 1
     return cores * math.ceil(tokens / (cores * TOKENS_AT_ONCE))
+
+
+def load_model(name: str) -> tuple[RwkvClip, ModelCard]:
+    """Return an installed model in inference mode, on the CPU, and its card.
+
+    Raises:
+        ModelError: unknown or missing model, or damaged files.
+    """
+    card = read_card(name)
+    path = checked_weights(card)
+    try:
+        config = ModelConfig.from_dict(card.config)
+    except ModelError as error:
+        raise ModelError(f"{path.with_name(CONFIG_FILE)}: {error}") from error
+    return build(config, load_tensors(path), str(path)), card
 
 
 def _device(name: str) -> torch.device:

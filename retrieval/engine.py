@@ -14,7 +14,7 @@ from rwkvsearch.data.images import read_image
 from rwkvsearch.indexer.library import Library
 from rwkvsearch.indexer.search import SearchIndex
 from rwkvsearch.retrieval.encoder import Encoder
-from rwkvsearch.retrieval.models import DEFAULT_MODEL, EXACT, MODELS, Precision
+from rwkvsearch.retrieval.models import DEFAULT_MODEL, EXACT, Precision, known_models
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def choose_model(
     the most exact one that this model has in the library, else fp32.
     """
     ids = [info.model_id for info in library.models()]
-    names = [name for name in MODELS if any(i.startswith(f"{name}-") for i in ids)]
+    names = [name for name in known_models() if any(i.startswith(f"{name}-") for i in ids)]
     name = model or (names[0] if len(names) == 1 else DEFAULT_MODEL)
     own = [i for i in ids if i.startswith(f"{name}-")]
     precisions = [p for p in get_args(Precision) if any(i.endswith(f"-{p}") for i in own)]

@@ -33,7 +33,9 @@ class ModelSpec:
     name: str
     summary: str
     repository: str | None = None
-    """Hub repository of the official checkpoint; None for a model that ships in the package."""
+    """Hub repository of the official checkpoint; None for a model that has none."""
+    shipped: bool = False
+    """Whether it is part of the package."""
     file: str = "model_31.pt"
     """Checkpoint inside the repository."""
     shape: str = "B/32"
@@ -44,7 +46,7 @@ _OFFICIAL = "Kaichengalex/RWKV-CLIP-"
 MODELS = {
     spec.name: spec
     for spec in (
-        ModelSpec(DEFAULT_MODEL, "15M parameters, 112 px, ships in the package"),
+        ModelSpec(DEFAULT_MODEL, "15M parameters, 112 px, ships in the package", shipped=True),
         ModelSpec("b32-yfcc15m", "150M parameters, trained on YFCC15M", f"{_OFFICIAL}B32-YFCC15M"),
         ModelSpec(
             "b32-laion10m", "150M parameters, trained on LAION10M", f"{_OFFICIAL}B32-LAION10M"
@@ -86,17 +88,33 @@ def home_folder() -> Path:
     return Path(named) if named else Path(platformdirs.user_data_dir("rwkvsearch"))
 
 
+def known_models() -> dict[str, ModelSpec]:
+    """Return `MODELS` and the models that were trained here, by name."""
+    cards = sorted((home_folder() / "models").glob(f"*/{CONFIG_FILE}"))
+    own = (card.parent.name for card in cards)
+    return MODELS | {name: ModelSpec(name, "trained here") for name in own if name not in MODELS}
+
+
 def find_spec(name: str) -> ModelSpec:
     """Return the model called `name`; an unknown name is a `ModelError` listing those there are."""
-    if name not in MODELS:
-        raise ModelError(f"no model is called {name!r}; there are {', '.join(MODELS)}")
-    return MODELS[name]
+    known = known_models()
+    if name not in known:
+        raise ModelError(f"no model is called {name!r}; there are {', '.join(known)}")
+    return known[name]
+
+
+def new_spec(name: str) -> ModelSpec:
+    """Return a model to be trained; `ModelError` for a name that is taken or no folder name."""
+    if name in MODELS:
+        raise ModelError(f"{name} is one of the models of this version: choose another name")
+    if not name or name.startswith(".") or Path(name).name != name:
+        raise ModelError(f"{name!r} cannot be the name of a model: it becomes that of a folder")
+    return ModelSpec(name, "trained here")
 
 
 def folder_of(spec: ModelSpec) -> Path:
     """Return where the files of a model belong, present or not."""
-    root = home_folder() / "models" if spec.repository else _SHIPPED
-    return root / spec.name
+    return (_SHIPPED if spec.shipped else home_folder() / "models") / spec.name
 
 
 def is_present(spec: ModelSpec) -> bool:
@@ -112,10 +130,7 @@ def read_card(name: str) -> ModelCard:
     """
     spec = find_spec(name)
     if not is_present(spec):
-        remedy = (
-            f"run `rwkvsearch model pull {name}`" if spec.repository else "reinstall rwkvsearch"
-        )
-        raise ModelError(f"model {name} is not installed in {folder_of(spec)}: {remedy}")
+        raise ModelError(f"model {name} is not installed in {folder_of(spec)}: {_remedy(spec)}")
     path = folder_of(spec) / CONFIG_FILE
     try:
         card = ModelCard(**json.loads(path.read_text("utf-8")))
@@ -142,16 +157,17 @@ def checked_weights(card: ModelCard) -> Path:
     path = folder_of(spec) / WEIGHTS_FILE
     found = sha256_of(path)
     if found != card.sha256:
-        remedy = (
-            f"run `rwkvsearch model pull {card.name}`"
-            if spec.repository
-            else "reinstall rwkvsearch"
-        )
         raise ModelError(
             f"{path}: damaged weights (sha256 {found[:12]}... instead of {card.sha256[:12]}...): "
-            f"{remedy} to replace them"
+            f"{_remedy(spec)} to replace them"
         )
     return path
+
+
+def _remedy(spec: ModelSpec) -> str:
+    if spec.repository:
+        return f"run `rwkvsearch model pull {spec.name}`"
+    return "reinstall rwkvsearch" if spec.shipped else "train it again with `rwkvsearch train`"
 
 
 def describe(name: str) -> str:

@@ -42,7 +42,8 @@ def pull(name: str, *, revision: str | None = None, file: Path | None = None) ->
     """
     spec = find_spec(name)
     if spec.repository is None:
-        raise ModelError(f"model {name} ships in the package; there is nothing to pull")
+        where = "ships in the package" if spec.shipped else "was trained here"
+        raise ModelError(f"model {name} {where}; there is nothing to pull")
     if file is not None:
         return install(spec, file, f"{file.name}, sha256 {sha256_of(file)}")
     with tempfile.TemporaryDirectory() as folder:

@@ -11,6 +11,7 @@ import typer
 from rwkvsearch.data.errors import DataError, QueryError, RwkvSearchError
 from rwkvsearch.retrieval.models import EXACT, Precision
 from rwkvsearch.ui.describe import describe
+from rwkvsearch.ui.training import train
 
 app = typer.Typer(
     name="rwkvsearch",
@@ -195,14 +196,15 @@ def stats(library: LibraryOption = None, as_json: JsonOption = False) -> None:
 
 
 app.command()(describe)
+app.command()(train)
 
 
 @model_app.command("list")
 def model_list(_library: UnusedLibraryOption = None) -> None:
-    """List the models of this version."""
-    from rwkvsearch.retrieval.models import MODELS, is_present
+    """List the models of this version and those trained here."""
+    from rwkvsearch.retrieval.models import is_present, known_models
 
-    for spec in MODELS.values():
+    for spec in known_models().values():
         state = "installed" if is_present(spec) else "not installed"
         typer.echo(f"{spec.name:<14} {state:<14} {spec.summary}")
 

@@ -165,6 +165,35 @@ class SyncProgress:
         self._bar.close()
 
 
+class TrainingProgress:
+    """A progress bar for `train` on stderr, over steps, with the figures of the last one."""
+
+    def __init__(self, steps: int) -> None:
+        self._bar = tqdm(total=steps, unit=" steps", disable=not sys.stderr.isatty())
+
+    def __enter__(self) -> TrainingProgress:
+        """The progress itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave the bar as it is."""
+        self._bar.close()
+
+    def __call__(self, step: int, figures: dict[str, float]) -> None:
+        """Draw a step; figures of a measurement get a line of their own."""
+        if step > self._bar.n + 1:  # a run that goes on
+            self._bar.initial = self._bar.n = step - 1
+        if any("@" in name for name in figures):
+            self.tell(f"step {step}: " + ", ".join(f"{k} {v:.4g}" for k, v in figures.items()))
+        else:
+            self._bar.set_postfix({"loss": f"{figures['loss']:.3f}"}, refresh=False)
+            self._bar.update(step - self._bar.n)
+
+    def tell(self, line: str) -> None:
+        """Print a line above the bar."""
+        self._bar.write(line, file=sys.stderr)
+
+
 class DescribeProgress:
     """A progress bar for `describe` on stderr, with a line for each fault, and what was done."""
 
@@ -224,7 +253,8 @@ def estimate_as_text(found: Estimate) -> str:
         pace = f"{found.seconds_per_request:.2f} s a request"
         lines.append(f"asking    about {duration(found.asking_seconds)} ({pace})")
     if found.cost is not None:
-        lines.append(f"cost      about {found.cost:,.2f} in the currency of the prices")
+        digits = ".2f" if found.cost >= 1 else ".2g"
+        lines.append(f"cost      about {found.cost:,{digits}} in the currency of the prices")
     return "\n".join(lines)
 
 

@@ -1,45 +1,72 @@
-"""Turn a checkpoint into a model folder: `python -m rwkvsearch.retrieval.training.export`."""
+"""Turn a run into a model: its best weights in half precision, and the card that goes with them."""
 
 import argparse
 from pathlib import Path
 
-import torch
-
+from rwkvsearch.data.errors import DataError
 from rwkvsearch.retrieval.models import (
     DEFAULT_MODEL,
     WEIGHTS_FILE,
     ModelCard,
+    folder_of,
+    new_spec,
     sha256_of,
     write_card,
 )
-from rwkvsearch.retrieval.rwkv_clip.checkpoint import save_half
-from rwkvsearch.retrieval.rwkv_clip.config import STARTER
+from rwkvsearch.retrieval.rwkv_clip.checkpoint import build, save_half
+from rwkvsearch.retrieval.rwkv_clip.config import ModelConfig
 from rwkvsearch.retrieval.rwkv_clip.model import RwkvClip
+from rwkvsearch.retrieval.training.state import BEST_FILE, CHECKPOINT_FILE, read_checkpoint
 
 
 def main() -> None:
-    """Read the options and export."""
+    """Read the options and export the starter model."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--run", type=Path, required=True, help="folder with checkpoint.pt")
+    parser.add_argument("--run", type=Path, required=True, help="folder of the run")
     parser.add_argument("--to", type=Path, required=True, help="model folder to write")
+    parser.add_argument("--last", action="store_true", help="the last weights, not the best")
     options = parser.parse_args()
-    model = RwkvClip(STARTER)
-    state = torch.load(options.run / "checkpoint.pt", map_location="cpu", weights_only=True)
-    model.load_state_dict(state["model"])
-    export(model, options.to)
+    licence = "research and education only: the training photographs are; the code is MIT"
+    source = "trained by rwkvsearch.retrieval.training, see its README.md"
+    export(read_run(options.run, last=options.last), options.to, DEFAULT_MODEL, source, licence)
 
 
-def export(model: RwkvClip, folder: Path) -> None:
-    """Write the weights as float16 and the card that says how to use them."""
+def install_run(run: Path, name: str) -> Path:
+    """Install the best weights of a run as the model `name`; return its folder."""
+    folder = folder_of(new_spec(name))
+    licence = "that of the data it was trained on, which the one who trained it knows"
+    export(read_run(run), folder, name, f"trained here, run {run.absolute().name}", licence)
+    return folder
+
+
+def read_run(run: Path, *, last: bool = False) -> RwkvClip:
+    """Return the best weights of a run, or its last ones (their average, where it keeps one).
+
+    Raises:
+        DataError: there is no checkpoint yet, or it is damaged.
+    """
+    best, checkpoint = run / BEST_FILE, run / CHECKPOINT_FILE
+    path = best if best.exists() and not last else checkpoint
+    if not path.exists():
+        raise DataError(f"{run}: no checkpoint of a training run")
+    kept = read_checkpoint(path)
+    weights = kept["model"] if path == best else kept["average"] or kept["model"]
+    return build(ModelConfig.from_dict(kept["shape"]), weights, str(path))
+
+
+def export(model: RwkvClip, folder: Path, name: str, source: str, licence: str) -> None:
+    """Write weights and card; the card last, so that no folder without it passes for a model."""
     folder.mkdir(parents=True, exist_ok=True)
-    save_half(model, folder / WEIGHTS_FILE, {})
+    temporary = folder / f"{WEIGHTS_FILE}.part"
+    save_half(model, temporary, {})
+    temporary.replace(folder / WEIGHTS_FILE)
     card = ModelCard(
-        name=DEFAULT_MODEL,
+        name=name,
         sha256=sha256_of(folder / WEIGHTS_FILE),
         prompt="",
         config=model.config.to_dict(),
-        source="trained by rwkvsearch.retrieval.training, see its README.md",
-        licence="research and education only: the training photographs are; the code is MIT",
+        source=source,
+        licence=licence,
     )
     write_card(card, folder)
 

@@ -4,9 +4,13 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from rwkvsearch.retrieval.rwkv_clip.mixing import Block, ChannelMix, TimeMix
 from rwkvsearch.retrieval.rwkv_clip.model import RwkvClip
+
+LEAST_VARIANCE = 0.01
+"""Added to the variance of each component, so that noise is not blown up."""
 
 
 @torch.no_grad()
@@ -30,6 +34,29 @@ def initialise(model: RwkvClip, seed: int) -> None:
     nn.init.zeros_(patch.bias)  # type: ignore[arg-type]
     nn.init.normal_(model.text.embed.weight, std=0.02, generator=random)
     model.logit_scale.fill_(math.log(1 / 0.07))
+
+
+@torch.no_grad()
+def whiten_patches(model: RwkvClip, pixels: Tensor, seed: int) -> None:
+    """Start the patch embedding from the principal components of patches, equal in variance.
+
+    Pictures vary most where they say least, from one wide area to the next; after this, edges and
+    textures come through as strongly. `pixels` are `[B, 3, S, S]`. Source of the idea: whitened
+    first layers (Coates and Ng 2012).
+    """
+    layer = model.image.patch_embed
+    size = layer.kernel_size[0]
+    patches = functional.unfold(pixels, size, stride=size).mT.flatten(0, 1)  # [patches, inputs]
+    mean = patches.mean(0)
+    patches = patches - mean
+    variances, components = torch.linalg.eigh(patches.T @ patches / len(patches))
+    kept = layer.out_channels
+    random = torch.Generator().manual_seed(seed)
+    signs = torch.randint(2, (min(kept, len(variances)),), generator=random) * 2.0 - 1
+    scale = signs / (variances.flip(0)[:kept].clamp(min=0) + LEAST_VARIANCE).sqrt()
+    weight = scale[:, None] * components.mT.flip(0)[:kept]
+    layer.weight[: len(weight)] = weight.view(-1, *layer.weight.shape[1:])
+    layer.bias[: len(weight)] = -weight @ mean  # type: ignore[index]
 
 
 def _time_mix(mix: TimeMix, position: float, remaining: float, random: torch.Generator) -> None:

@@ -1,160 +1,131 @@
-"""The training loop: one process on a CPU, resumable at every checkpoint."""
+"""The training loop, resumable at every checkpoint, in one process or several."""
 
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
-from rwkvsearch.retrieval.cores import map_on_cores
+from rwkvsearch.data.errors import ModelError
 from rwkvsearch.retrieval.rwkv_clip.model import RwkvClip
-from rwkvsearch.retrieval.training.initialise import initialise
-from rwkvsearch.retrieval.training.loss import contrastive_loss
-from rwkvsearch.retrieval.training.mixture import Batch, Source, Tokenize, draw_batch
+from rwkvsearch.retrieval.training.config import TrainingConfig
+from rwkvsearch.retrieval.training.examples import Source
+from rwkvsearch.retrieval.training.mixture import Batch, Tokenize, make_batch, plan_batch
+from rwkvsearch.retrieval.training.optimizer import Optimizer
+from rwkvsearch.retrieval.training.processes import ALONE, Processes
+from rwkvsearch.retrieval.training.state import (
+    TrainingState,
+    restore_state,
+    save_best,
+    save_state,
+    start_average,
+    update_average,
+)
+from rwkvsearch.retrieval.training.step import checkpoint_blocks, gradients
+from rwkvsearch.retrieval.training.targets import Targets
 
-PAIRS_AT_ONCE = 48
-"""Most pairs that a core takes through the towers at once: 128 of them are 1.4 times slower."""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Everything that decides the result, but for the data and the shape of the model."""
-
-    steps: int
-    peak_rate: float = 1e-3
-    warm_up: int = 100
-    """Steps from a rate of 0 to the peak; a cosine leads back to 0."""
-    weight_decay: float = 0.1
-    """For matrices only."""
-    clip: float = 1.0
-    """Largest norm of the gradient."""
-    small_size: int = 80
-    """Image size of the first part, pixels: fewer tokens, more pairs in the same time."""
-    small_part: float = 0.7
-    """Share of the steps at the small size."""
-    seed: int = 0
-
-    def rate(self, step: int) -> float:
-        """Return the learning rate of `step`."""
-        if step < self.warm_up:
-            return self.peak_rate * (step + 1) / self.warm_up
-        progress = (step - self.warm_up) / max(1, self.steps - self.warm_up)
-        return self.peak_rate * (1 + math.cos(math.pi * progress)) / 2
-
-    def image_size(self, step: int, full: int) -> int:
-        """Return the image size of `step`, pixels."""
-        return self.small_size if step < self.small_part * self.steps else full
+LOG_FILE = "log.jsonl"
+Figures = dict[str, float]
+Measure = Callable[[RwkvClip], Figures]
+"""Figures of a model by name, such as `text_to_image R@10`; `best` maximises their mean."""
 
 
 def train(
     model: RwkvClip,
     sources: Sequence[Source],
     tokenize: Tokenize,
-    recipe: Recipe,
+    config: TrainingConfig,
     folder: Path,
     *,
-    evaluate: Callable[[RwkvClip], dict[str, float]],
-    every: int = 100,
-) -> None:
-    """Train `model` in place, going on from `folder/checkpoint.pt` where there is one.
+    measure: Measure,
+    targets: Targets | None = None,
+    processes: Processes = ALONE,
+    progress: Callable[[int, Figures], None] = lambda step, figures: None,
+) -> TrainingState:
+    """Train `model` in place, going on from the checkpoint of `folder` where there is one.
 
-    The recipe is not kept in the checkpoint: hand in the same one to go on as if unbroken.
+    Every `validation.every` steps and at the end `folder` gets a checkpoint, a JSON line of figures
+    in `log.jsonl`, and the best weights so far. `progress` is told each step and its figures.
 
-    Writes the checkpoint and one JSON line of figures to `folder/log.jsonl` every `every` steps.
+    Raises:
+        DataError: the checkpoint belongs to another run.
+        ModelError: the loss is no longer a number; the last checkpoint stays.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    optimizer = _optimizer(model, recipe)
-    start = _restore(model, optimizer, folder / "checkpoint.pt", recipe.seed)
-    losses, began = [], time.monotonic()
-    batches = _batches(sources, tokenize, recipe, model.config.image.image_size, start)
-    for step, batch in enumerate(batches, start):
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.rate(step)
-        losses.append(_step(model, optimizer, batch, recipe.clip))
-        if (step + 1) % every == 0 or step + 1 == recipe.steps:
-            figures = {"step": step + 1, "loss": sum(losses) / len(losses)}
-            figures["pairs_per_second"] = len(losses) * len(batch.ids) / (time.monotonic() - began)
-            _save(model, optimizer, step + 1, folder / "checkpoint.pt")
-            _log(folder / "log.jsonl", figures | evaluate(model))
-            losses, began = [], time.monotonic()
+    if config.hardware.checkpointing:
+        checkpoint_blocks(model)
+    average = start_average(model, config.recipe.average)
+    state = TrainingState(model, Optimizer(model, config.recipe), average)
+    restore_state(state, config, folder)
+    if processes.rank == 0:
+        _cut_log(folder / LOG_FILE, state.step)
+    window = _Window()
+    for batch in _batches(sources, tokenize, config, model, targets, state.step, processes):
+        figures = _step(state, batch, config, processes)
+        window.add(figures, batch.images_in_all)
+        progress(state.step, figures)
+        if state.step % config.validation.every == 0 or state.step == config.recipe.steps:
+            if processes.rank == 0:
+                measured = window.close() | measure(state.judged)
+                _keep(state, config, folder, measured)
+                progress(state.step, measured)
+            processes.wait()
+    return state
 
 
 def _step(
-    model: RwkvClip, optimizer: torch.optim.Optimizer, batch: Batch, largest_norm: float
-) -> float:
-    model.train().requires_grad_(True)
-    loss = gradients(model, batch)
-    torch.nn.utils.clip_grad_norm_(model.parameters(), largest_norm)
-    optimizer.step()
-    optimizer.zero_grad()
-    return loss
-
-
-def gradients(model: RwkvClip, batch: Batch) -> float:
-    """Set the gradient of every parameter to that of the loss, which is returned.
-
-    Each core takes parts of the batch through the towers and back; between the two, all features
-    meet in one loss.
-    """
-    cores = torch.get_num_threads()
-    count = min(cores * math.ceil(len(batch.ids) / (cores * PAIRS_AT_ONCE)), len(batch.ids))
-    parts = [torch.from_numpy(x).tensor_split(count) for x in (batch.pixels, batch.ids)]
-
-    def forward(part: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
-        # Without the cache: it is one for all threads, and every weight is used once.
-        with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
-            images, texts, _ = model(*part)
-        return images, texts
-
-    outputs = map_on_cores(forward, list(zip(*parts, strict=True)))
-    images, texts = (
-        torch.cat([x.detach() for x in part]).requires_grad_()
-        for part in zip(*outputs, strict=True)
+    state: TrainingState, batch: Batch, config: TrainingConfig, processes: Processes
+) -> Figures:
+    recipe, model = config.recipe, state.model.train()
+    contrast = state.step >= config.objective.contrast_from * recipe.steps
+    figures = gradients(
+        model, batch, config.objective, config.hardware, contrast=contrast, processes=processes
     )
-    groups = torch.from_numpy(batch.groups)
-    loss = contrastive_loss(images, texts, model.logit_scale, groups)
-    model.logit_scale.grad = None
-    loss.backward()  # type: ignore[no-untyped-call]
-    assert images.grad is not None and texts.grad is not None
-    towers = [*model.image.parameters(), *model.text.parameters()]
-
-    def backward(part: tuple[tuple[Tensor, ...], Tensor, Tensor]) -> tuple[Tensor, ...]:
-        features, *grads = part
-        return torch.autograd.grad(features, towers, grads)
-
-    grads = [images.grad.tensor_split(count), texts.grad.tensor_split(count)]
-    first, *others = map_on_cores(backward, list(zip(outputs, *grads, strict=True)))
-    for other in others:
-        torch._foreach_add_(first, other)
-    for parameter, grad in zip(towers, first, strict=True):
-        parameter.grad = grad
-    return loss.item()
-
-
-def _optimizer(model: RwkvClip, recipe: Recipe) -> torch.optim.Optimizer:
-    matrices = [p for p in model.parameters() if p.squeeze().ndim >= 2]
-    others = [p for p in model.parameters() if p.squeeze().ndim < 2]
-    groups = [
-        {"params": matrices, "weight_decay": recipe.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=recipe.peak_rate, betas=(0.9, 0.98), fused=True)
+    if not math.isfinite(figures["loss"]):
+        raise ModelError(
+            f"the loss of step {state.step + 1} is {figures['loss']}: start again from the last "
+            "checkpoint with a lower peak_rate"
+        )
+    state.optimizer.step(recipe.rate(state.step))
+    state.step += 1
+    if state.average is not None:
+        update_average(state.average, model, recipe.average, state.step)
+    return figures
 
 
 def _batches(
-    sources: Sequence[Source], tokenize: Tokenize, recipe: Recipe, full_size: int, start: int
+    sources: Sequence[Source],
+    tokenize: Tokenize,
+    config: TrainingConfig,
+    model: RwkvClip,
+    targets: Targets | None,
+    start: int,
+    processes: Processes,
 ) -> Iterator[Batch]:
     """Yield the batches from `start` on; the next one is made while this one is used."""
+    recipe, image = config.recipe, model.config.image
+    sentences = targets.texts if targets else ()
 
     def draw(step: int) -> Batch:
-        size = recipe.image_size(step, full_size)
-        return draw_batch(sources, tokenize, size=size, seed=recipe.seed, step=step)
+        plan = plan_batch(
+            sources,
+            seed=recipe.seed,
+            step=step,
+            sentences=sentences,
+            extra=config.objective.sentences,
+        )
+        return make_batch(
+            plan,
+            tokenize,
+            size=recipe.image_size(step, image.image_size),
+            patch=image.patch_size,
+            seed=recipe.seed,
+            least_area=recipe.least_area,
+            targets=targets,
+            part=processes.rank,
+            parts=processes.count,
+        )
 
     with ThreadPoolExecutor(1) as pool:
         pending = pool.submit(draw, start)
@@ -165,28 +136,45 @@ def _batches(
             yield batch
 
 
-def _restore(model: RwkvClip, optimizer: torch.optim.Optimizer, path: Path, seed: int) -> int:
-    if not path.exists():
-        initialise(model, seed)
-        return 0
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    step: int = state["step"]
-    return step
+class _Window:
+    """Figures of the steps since the last measurement."""
+
+    def __init__(self) -> None:
+        self._sums: Figures = {}
+        self._steps, self._pairs, self._began = 0, 0, time.monotonic()
+
+    def add(self, figures: Figures, pairs: int) -> None:
+        for name, value in figures.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+        self._steps, self._pairs = self._steps + 1, self._pairs + pairs
+
+    def close(self) -> Figures:
+        """Return the means and the pairs a second, and begin anew."""
+        figures = {name: value / self._steps for name, value in self._sums.items()}
+        figures["pairs_per_second"] = self._pairs / (time.monotonic() - self._began)
+        self.__init__()  # type: ignore[misc]
+        return figures
 
 
-def _save(model: RwkvClip, optimizer: torch.optim.Optimizer, step: int, path: Path) -> None:
-    state: dict[str, object] = {"step": step, "model": model.state_dict()}
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("wb") as file:
-        torch.save(state | {"optimizer": optimizer.state_dict()}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+def _keep(state: TrainingState, config: TrainingConfig, folder: Path, figures: Figures) -> None:
+    recalls = [value for name, value in figures.items() if "@" in name]
+    merit = sum(recalls) / len(recalls) if recalls else -figures["loss"]
+    if merit > state.best:
+        state.best = merit
+        save_best(state, figures, folder)
+    _log(folder / LOG_FILE, {"step": state.step} | figures)
+    save_state(state, config, folder)
 
 
-def _log(path: Path, figures: dict[str, float]) -> None:
+def _log(path: Path, figures: Figures) -> None:
     rounded = {name: round(value, 4) for name, value in figures.items()}
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(rounded) + "\n")
+
+
+def _cut_log(path: Path, step: int) -> None:
+    """Drop the lines after `step`: of a run that was stopped between its log and its checkpoint."""
+    if path.exists():
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        kept = [line for line in lines if json.loads(line)["step"] <= step]
+        path.write_text("".join(kept), encoding="utf-8")

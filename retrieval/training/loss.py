@@ -1,4 +1,4 @@
-"""The symmetric contrastive loss."""
+"""The terms of the loss: symmetric contrast, and targets of frozen teachers."""
 
 import math
 
@@ -8,6 +8,8 @@ from torch.nn import functional
 
 MAX_LOG_SCALE = math.log(100)
 """The learned scale is clamped here."""
+RELATION_SCALE = 20.0
+"""Inverse temperature of the similarities that `relation_loss` compares."""
 
 
 def contrastive_loss(images: Tensor, texts: Tensor, log_scale: Tensor, groups: Tensor) -> Tensor:
@@ -31,3 +33,33 @@ def contrastive_loss(images: Tensor, texts: Tensor, log_scale: Tensor, groups: T
     by_text = functional.cross_entropy(logits.T, targets)
     result: Tensor = (by_image + by_text) / 2
     return torch.as_tensor(result)
+
+
+def target_loss(features: Tensor, targets: Tensor) -> Tensor:
+    """One minus the cosine of `[..., D]` features and targets, averaged; a scalar in float32."""
+    return 1 - functional.cosine_similarity(features.float(), targets.float(), dim=-1).mean()
+
+
+def relation_loss(
+    images: Tensor, texts: Tensor, image_targets: Tensor, text_targets: Tensor
+) -> Tensor:
+    """How far the similarities in a batch are from those of the teachers: soft targets.
+
+    For each image the cross-entropy of its similarities to all `[M, D]` texts, under those of the
+    `[B, D]` image targets to the text targets, less the entropy of the latter, so that 0 is
+    reached; the same for each text; averaged. Scalar in float32.
+    """
+    images, texts, image_targets, text_targets = (
+        functional.normalize(x.float(), dim=-1)
+        for x in (images, texts, image_targets, text_targets)
+    )
+    student, teacher = (
+        RELATION_SCALE * a @ b.T for a, b in ((images, texts), (image_targets, text_targets))
+    )
+    terms = [
+        functional.kl_div(
+            s.log_softmax(1), t.log_softmax(1), reduction="batchmean", log_target=True
+        )
+        for s, t in ((student, teacher), (student.T, teacher.T))
+    ]
+    return torch.as_tensor((terms[0] + terms[1]) / 2)

@@ -1,63 +1,22 @@
-"""Training pairs: photographs with sentences, and photographs with class names made into sentences.
+"""Batches: pictures with sentences, and pictures with class names made into sentences.
 
-Every batch is a pure function of (seed, step), so a resumed run sees what an unbroken one would.
+Every batch is a pure function of (seed, step), so a resumed run sees what an unbroken one would,
+and each of several processes makes its own part of the same batch.
 """
 
-import io
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
-from rwkvsearch.data.captions import load_captions
-from rwkvsearch.data.images import read_image
 from rwkvsearch.data.preprocess import normalise
-from rwkvsearch.data.shards import iterate_shards
-
-TEMPLATES = (
-    "{}",
-    "a {}",
-    "the {}",
-    "a photo of a {}",
-    "a picture of a {}",
-    "a close-up of a {}",
-    "a small photo of a {}",
-    "this is a {}",
-    "there is a {} in the picture",
-    "one {} seen from the side",
-)
-"""Sentences around a class name; one is drawn at random each time."""
-
-
-@dataclass(frozen=True)
-class Example:
-    """One photograph, the texts it may be shown with, and the group its positives share."""
-
-    image: Image.Image
-    texts: tuple[str, ...]
-    group: str
-
-
-@dataclass(frozen=True)
-class Source:
-    """Examples of one kind, of which every batch holds `share`."""
-
-    examples: Sequence[Example]
-    share: int
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Pixels `[B, 3, S, S]`, token ids `[B, T]` and positive groups `[B]`."""
-
-    pixels: NDArray[np.float32]
-    ids: NDArray[np.int64]
-    groups: NDArray[np.int64]
+from rwkvsearch.retrieval.training.examples import Example, Source
+from rwkvsearch.retrieval.training.targets import Targets, crop_targets
 
 
 class Tokenize(Protocol):
@@ -67,41 +26,123 @@ class Tokenize(Protocol):
         """Tokenize."""
 
 
-def captioned(path: Path, split: str) -> list[Example]:
-    """Read a caption set into memory; each photograph is its own group."""
-    images = load_captions(path, split).images
-    with ThreadPoolExecutor() as pool:
-        pictures = pool.map(lambda item: read_image(item.path), images)
-        return [
-            Example(picture, item.captions, str(item.path))
-            for picture, item in zip(pictures, images, strict=True)
-        ]
+@dataclass(frozen=True)
+class Plan:
+    """What a batch will hold, before any picture is read: the same in every process.
+
+    Examples with a text come first; `texts` has one for each of them, then further sentences.
+    """
+
+    step: int
+    examples: tuple[Example, ...]
+    texts: tuple[str, ...]
+    groups: NDArray[np.int64]
+    """`[P]`, one for each pair: the first P examples with the first P texts."""
 
 
-def labelled(shards: Iterable[str | Path]) -> list[Example]:
-    """Read WebDataset shards into memory; photographs of one class are one group."""
-    items = [item for shard in shards for item in iterate_shards(shard)]
-    with ThreadPoolExecutor() as pool:
-        pictures = pool.map(lambda item: read_image(io.BytesIO(item.image)), items)
-        return [
-            Example(picture, _sentences(item.text), item.text.strip().lower())
-            for picture, item in zip(pictures, items, strict=True)
-        ]
+@dataclass(frozen=True)
+class Batch:
+    """The part of a batch that one process computes, and the groups `[P]` of the whole batch."""
+
+    pixels: NDArray[np.float32]
+    """`[I, 3, S, S]`; the first rows belong to the first texts."""
+    ids: NDArray[np.int64]
+    """`[J, T]`."""
+    pairs: int
+    """Rows of both that are pairs."""
+    groups: NDArray[np.int64]
+    images_in_all: int
+    """Pictures of the whole batch."""
+    texts_in_all: int
+    patch_targets: Tensor | None = None
+    """`[I, patches, D]`."""
+    text_targets: Tensor | None = None
+    """`[J, D]`."""
 
 
-def draw_batch(
-    sources: Sequence[Source], tokenize: Tokenize, *, size: int, seed: int, step: int
-) -> Batch:
-    """Draw the batch of `step`: photographs without repetition, one text each, augmented."""
+def plan_batch(
+    sources: Sequence[Source],
+    *,
+    seed: int,
+    step: int,
+    sentences: Sequence[str] = (),
+    extra: int = 0,
+) -> Plan:
+    """Draw pictures without repetition, one text each, and `extra` of the sentences."""
     random = np.random.default_rng((seed, step))
-    pixels, texts, groups = [], [], []
+    paired, alone = [], []
     for source in sources:
         for index in random.choice(len(source.examples), source.share, replace=False):
             example = source.examples[index]
-            pixels.append(augment(example.image, size, random))
-            texts.append(example.texts[random.integers(len(example.texts))])
-            groups.append(example.group)
-    return Batch(np.stack(pixels), tokenize(texts), _merge(groups, texts))
+            if example.texts:
+                kinds = list(example.texts.values())
+                of_kind = kinds[random.integers(len(kinds))]
+                paired.append((example, of_kind[random.integers(len(of_kind))]))
+            else:
+                alone.append(example)
+    further = [sentences[i] for i in random.integers(len(sentences), size=extra)] if extra else []
+    texts = [text for _, text in paired]
+    return Plan(
+        step,
+        (*(example for example, _ in paired), *alone),
+        (*texts, *further),
+        _merge([example.group for example, _ in paired], texts),
+    )
+
+
+def make_batch(
+    plan: Plan,
+    tokenize: Tokenize,
+    *,
+    size: int,
+    patch: int,
+    seed: int,
+    least_area: float = 0.4,
+    targets: Targets | None = None,
+    part: int = 0,
+    parts: int = 1,
+) -> Batch:
+    """Read, augment and tokenize the given part of a planned batch.
+
+    Pairs, pictures without text, and sentences are each dealt out evenly.
+    """
+    pairs = len(plan.groups)
+    mine = share_of(pairs, part, parts)
+    images = [*range(*mine), *range(*share_of(len(plan.examples), part, parts, pairs))]
+    texts = [*range(*mine), *range(*share_of(len(plan.texts), part, parts, pairs))]
+    examples = [plan.examples[i] for i in images]
+    sentences = [plan.texts[i] for i in texts]
+    views = [
+        augment(
+            example.picture.open(), size, np.random.default_rng((seed, plan.step, i)), least_area
+        )
+        for i, example in zip(images, examples, strict=True)
+    ]
+    patch_targets = text_targets = None
+    if targets is not None:
+        patch_targets = crop_targets(
+            targets.of_images([example.key for example in examples]),
+            np.array([view.box for view in views], np.float32),
+            np.array([view.mirrored for view in views]),
+            size // patch,
+        )
+        text_targets = Tensor(targets.of_texts(sentences).astype(np.float32))
+    return Batch(
+        np.stack([view.pixels for view in views]),
+        tokenize(sentences),
+        mine[1] - mine[0],
+        plan.groups,
+        len(plan.examples),
+        len(plan.texts),
+        patch_targets,
+        text_targets,
+    )
+
+
+def share_of(end: int, part: int, parts: int, start: int = 0) -> tuple[int, int]:
+    """Return the first and the last but one of the given part of `start`..`end`, dealt evenly."""
+    count = end - start
+    return start + count * part // parts, start + count * (part + 1) // parts
 
 
 def _merge(*keys: Sequence[str]) -> NDArray[np.int64]:
@@ -115,22 +156,31 @@ def _merge(*keys: Sequence[str]) -> NDArray[np.int64]:
     return numbers
 
 
-def augment(image: Image.Image, size: int, random: np.random.Generator) -> NDArray[np.float32]:
-    """Crop at random (40 to 100 % of the area), mirror every second time, vary light."""
+@dataclass(frozen=True)
+class View:
+    """A crop of a picture: pixels `[3, S, S]` and its box as shares of the picture."""
+
+    pixels: NDArray[np.float32]
+    box: tuple[float, float, float, float]
+    mirrored: bool
+
+
+def augment(
+    image: Image.Image, size: int, random: np.random.Generator, least_area: float = 0.4
+) -> View:
+    """Crop at random (`least_area` to all of the area), mirror every second time, vary light."""
+    area = random.uniform(least_area, 1)
+    ratio = math.exp(random.uniform(math.log(3 / 4), math.log(4 / 3)))
     width, height = image.size
-    area = width * height * random.uniform(0.4, 1)
-    ratio = np.exp(random.uniform(np.log(3 / 4), np.log(4 / 3)))
-    w, h = min(width, np.sqrt(area * ratio)), min(height, np.sqrt(area / ratio))
-    left, top = random.uniform(0, width - w), random.uniform(0, height - h)
-    box = (left, top, left + w, top + h)
+    w = min(1.0, math.sqrt(area * ratio * height / width))
+    h = min(1.0, math.sqrt(area / ratio * width / height))
+    left, top = random.uniform(0, 1 - w), random.uniform(0, 1 - h)
+    box = (left * width, top * height, (left + w) * width, (top + h) * height)
     crop = image.resize((size, size), Image.Resampling.BICUBIC, box=box)
-    if random.random() < 0.5:
+    mirrored = bool(random.random() < 0.5)
+    if mirrored:
         crop = crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     pixels = normalise(np.asarray(crop))
     contrast, light = random.uniform(0.75, 1.25), random.uniform(-0.3, 0.3)
-    return (pixels * np.float32(contrast) + np.float32(light)).astype(np.float32)
-
-
-def _sentences(label: str) -> tuple[str, ...]:
-    names = [name.strip().replace("_", " ") for name in label.split(",")]
-    return tuple(template.replace("{}", name) for name in names if name for template in TEMPLATES)
+    pixels = (pixels * np.float32(contrast) + np.float32(light)).astype(np.float32)
+    return View(pixels, (left, top, w, h), mirrored)

@@ -1,0 +1,41 @@
+"""Curves of a run, from its log."""
+
+import json
+import logging
+from pathlib import Path
+
+from rwkvsearch.retrieval.training.loop import LOG_FILE
+
+logger = logging.getLogger(__name__)
+CURVES_FILE = "curves.png"
+
+
+def draw_curves(folder: Path) -> Path | None:
+    """Draw loss and recall of `folder/log.jsonl` over the steps as `curves.png`.
+
+    Returns None without a log, or without matplotlib, which says so.
+    """
+    log = folder / LOG_FILE
+    if not log.exists():
+        return None
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        logger.warning("no curves: pip install 'rwkvsearch[train]' brings matplotlib")
+        return None
+    lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    steps = [line["step"] for line in lines]
+    measured = sorted({name for line in lines for name in line if "@" in name})
+    terms = [n for n in ("loss", "contrast", "image", "patch", "text", "relation") if n in lines[0]]
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    for axes, names, title in zip(
+        figure.subplots(1, 2), (terms, measured), ("loss", "recall, percent"), strict=True
+    ):
+        for name in names:
+            axes.plot(steps, [line.get(name) for line in lines], label=name)
+        axes.set(xlabel="step", title=title)
+        if names:
+            axes.legend()
+    path = folder / CURVES_FILE
+    figure.savefig(path, dpi=100)
+    return path

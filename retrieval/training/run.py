@@ -1,0 +1,119 @@
+"""A training run from its configuration: read everything, train, keep the weights as a model."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from rwkvsearch.data.errors import DataError
+from rwkvsearch.data.tokenizer import Tokenizer
+from rwkvsearch.retrieval.encoder import load_model
+from rwkvsearch.retrieval.rwkv_clip.config import B16, B32, STARTER, ModelConfig
+from rwkvsearch.retrieval.rwkv_clip.model import RwkvClip
+from rwkvsearch.retrieval.training.config import TrainingConfig
+from rwkvsearch.retrieval.training.examples import Source, read_source
+from rwkvsearch.retrieval.training.initialise import initialise, whiten_patches
+from rwkvsearch.retrieval.training.loop import Figures, train
+from rwkvsearch.retrieval.training.measure import recall_of
+from rwkvsearch.retrieval.training.mixture import augment, plan_batch
+from rwkvsearch.retrieval.training.processes import join_processes, leave_processes
+from rwkvsearch.retrieval.training.targets import Targets
+
+PICTURES_TO_WHITEN = 2048
+SHAPES = {"starter": STARTER, "b32": B32, "b16": B16}
+
+
+def run(
+    config: TrainingConfig,
+    home: Path,
+    folder: Path,
+    *,
+    device: str = "cpu",
+    told: Callable[[str], None] = lambda line: None,
+    progress: Callable[[int, Figures], None] = lambda step, figures: None,
+) -> None:
+    """Train as `config` says and leave the result in `folder`; paths are relative to `home`.
+
+    `told` gets a line about each thing that is read. In a process started by `torchrun` this is
+    one of several that train together.
+
+    Raises:
+        DataError: data, targets or checkpoint are missing or do not fit.
+        ModelError: a model to go on from is missing, or the training diverged.
+    """
+    place = torch.device(device)
+    model = start_model(config)
+    told(f"model: {sum(p.numel() for p in model.parameters()) / 1e6:.1f}M parameters")
+    tokenize = Tokenizer(model.config.text.vocabulary, model.config.text.context)
+    targets = Targets(home / config.objective.targets) if config.objective.targets else None
+    sources = []
+    for entry in config.data:
+        sources.append(read_source(entry, home, keep_pixels=config.hardware.keep_pixels))
+        told(f"{entry.path}: {len(sources[-1].examples):,} pictures, {entry.share} in every batch")
+    if targets is not None:
+        _check_targets(targets, sources, model.config)
+    if config.recipe.whiten and not config.start:
+        whiten_patches(model, _some_pixels(sources, config, model.config), config.recipe.seed)
+    validation = config.validation
+    measure = (
+        recall_of(home / validation.path, validation.split, tokenize, model.config.image.image_size)
+        if validation.path
+        else lambda model: {}
+    )
+    processes = join_processes(place)
+    try:
+        train(
+            model.to(place),
+            sources,
+            tokenize,
+            config,
+            folder,
+            measure=measure,
+            targets=targets,
+            processes=processes,
+            progress=progress,
+        )
+    finally:
+        leave_processes(processes)
+
+
+def start_model(config: TrainingConfig) -> RwkvClip:
+    """Return a model with the starting weights: drawn from the seed, or those of `start`."""
+    if config.start:
+        model, _ = load_model(config.start)
+        return model.float().requires_grad_(True)
+    if config.model not in SHAPES:
+        raise DataError(f"no shape is called {config.model!r}; there are {', '.join(SHAPES)}")
+    model = RwkvClip(SHAPES[config.model])
+    initialise(model, config.recipe.seed)
+    return model
+
+
+def _some_pixels(sources: list[Source], config: TrainingConfig, shape: ModelConfig) -> torch.Tensor:
+    """Return `[B, 3, S, S]` of the first batches."""
+    batch = sum(entry.share for entry in config.data)
+    size, seed = shape.image.image_size, config.recipe.seed
+    plans = (
+        plan_batch(sources, seed=seed, step=step) for step in range(-(-PICTURES_TO_WHITEN // batch))
+    )
+    views = [
+        augment(e.picture.open(), size, np.random.default_rng((seed, plan.step, n)))
+        for plan in plans
+        for n, e in enumerate(plan.examples)
+    ]
+    return torch.from_numpy(np.stack([view.pixels for view in views[:PICTURES_TO_WHITEN]]))
+
+
+def _check_targets(targets: Targets, sources: list[Source], config: ModelConfig) -> None:
+    if targets.dim != config.dim:
+        raise DataError(f"{targets.folder}: targets of {targets.dim} numbers, not {config.dim}")
+    examples = [example for source in sources for example in source.examples]
+    missing = sum(not targets.has(key=example.key) for example in examples)
+    texts = {t for e in examples for kind in e.texts.values() for t in kind}
+    unknown = sum(not targets.has(text=text) for text in texts)
+    if missing or unknown:
+        raise DataError(
+            f"{targets.folder}: no target for {missing} pictures and {unknown} texts: make the "
+            "targets anew with this data, `python -m rwkvsearch.retrieval.training.teachers`"
+        )
