@@ -79,7 +79,8 @@ def fused(raw: Sequence[str], tags: Sequence[Tag], look: Look, seed: str) -> Sen
     dice = random.Random(seed)
     base = _as_sentence(dice.choice(list(raw)), dice)
     said = _letters(" ".join(raw))
-    new = [tag for tag in _narrowest(tags) if not _is_said(tag, said)]
+    groups = {word.parent for word in everyday_words().values()}  # `animal` may be what is told
+    new = [t for t in _narrowest(tags) if t.name not in groups and not _is_said(t, said)]
     things = [tag for tag in new if _word(tag).kind in ("thing", "stuff")][:2]
     more = ""
     if things:

@@ -143,7 +143,7 @@ def test_fused_completes_a_caption() -> None:
     assert all(text.startswith("A dog runs after a ball; ") for text in texts)
     assert any("a tree" in text for text in texts)
     assert fused(raw, [], NOTHING, "x").text == "A dog runs after a ball."
-    known = fused(raw, [Tag("animal", 0.9), Tag("ball", 0.9)], NOTHING, "x")
+    known = fused(raw, [Tag("vehicle", 0.9), Tag("ball", 0.9)], NOTHING, "x")
     assert (known.text, known.confidence) == ("A dog runs after a ball.", None)
 
 
