@@ -13,6 +13,7 @@ COMMANDS = [
     ["query"],
     ["stats"],
     ["describe"],
+    ["train"],
     ["model", "list"],
     ["model", "info"],
     ["model", "pull"],

@@ -12,7 +12,8 @@ def train(
         Path | None, typer.Argument(help="TOML file of the run; see docs/training.md.")
     ] = None,
     preset: Annotated[
-        str | None, typer.Option(help="A run that is known: starter, b32, b16 or finetune.")
+        str | None,
+        typer.Option(help="A run that is known: starter, starter-contrast, b32, b16 or finetune."),
     ] = None,
     data: Annotated[
         Path | None,

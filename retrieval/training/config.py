@@ -13,7 +13,7 @@ from typing import Any, Self, TypeVar, get_args, get_origin, get_type_hints
 from rwkvsearch.data.errors import DataError
 
 T = TypeVar("T")
-PRESETS = ("starter", "b32", "b16", "finetune")
+PRESETS = ("starter", "starter-contrast", "b32", "b16", "finetune")
 
 
 @dataclass(frozen=True)
