@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -90,8 +91,10 @@ def home_folder() -> Path:
 
 def known_models() -> dict[str, ModelSpec]:
     """Return `MODELS` and the models that were trained here, by name."""
-    cards = sorted((home_folder() / "models").glob(f"*/{CONFIG_FILE}"))
-    own = (card.parent.name for card in cards)
+    own: list[str] = []
+    with suppress(OSError):  # a folder that cannot be read has none to offer
+        cards = (home_folder() / "models").glob(f"*/{CONFIG_FILE}")
+        own = sorted(card.parent.name for card in cards)
     return MODELS | {name: ModelSpec(name, "trained here") for name in own if name not in MODELS}
 
 

@@ -228,6 +228,7 @@ def _problems(config: TrainingConfig) -> list[str]:
         (hardware.precision not in ("bf16", "fp32"), "precision is neither bf16 nor fp32"),
         (hardware.part < 1, "part must be positive"),
         (bool(objective.targets) != (taught > 0), "targets and their weights need each other"),
+        (taught > 0 and not hardware.keep_pixels, "targets need a keep_pixels above 0"),
         (
             objective.contrast > 0 and all(d.text == "none" for d in config.data),
             "contrast needs data with text",

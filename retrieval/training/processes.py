@@ -52,10 +52,19 @@ class Processes:
 ALONE = Processes()
 
 
+def own_device(name: str) -> torch.device:
+    """Return the device called `name`; for `cuda` the GPU with this process's local rank."""
+    if name == "cuda" and "LOCAL_RANK" in os.environ:
+        return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    return torch.device(name)
+
+
 def join_processes(device: torch.device) -> Processes:
     """Meet the others where `torchrun` started this process; alone otherwise."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return ALONE
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     return Processes(distributed.get_rank(), distributed.get_world_size())
 

@@ -14,14 +14,18 @@ from rwkvsearch.retrieval.rwkv_clip.model import RwkvClip
 from rwkvsearch.retrieval.training.config import TrainingConfig
 from rwkvsearch.retrieval.training.examples import Source, read_source
 from rwkvsearch.retrieval.training.initialise import initialise, whiten_patches
-from rwkvsearch.retrieval.training.loop import Figures, train
+from rwkvsearch.retrieval.training.loop import Figures, Measure, train
 from rwkvsearch.retrieval.training.measure import recall_of
 from rwkvsearch.retrieval.training.mixture import augment, plan_batch
-from rwkvsearch.retrieval.training.processes import join_processes, leave_processes
+from rwkvsearch.retrieval.training.processes import join_processes, leave_processes, own_device
 from rwkvsearch.retrieval.training.targets import Targets
 
 PICTURES_TO_WHITEN = 2048
 SHAPES = {"starter": STARTER, "b32": B32, "b16": B16}
+
+
+def _silent(_line: str) -> None:
+    pass
 
 
 def run(
@@ -30,7 +34,7 @@ def run(
     folder: Path,
     *,
     device: str = "cpu",
-    told: Callable[[str], None] = lambda line: None,
+    told: Callable[[str], None] = _silent,
     progress: Callable[[int, Figures], None] = lambda step, figures: None,
 ) -> None:
     """Train as `config` says and leave the result in `folder`; paths are relative to `home`.
@@ -42,40 +46,51 @@ def run(
         DataError: data, targets or checkpoint are missing or do not fit.
         ModelError: a model to go on from is missing, or the training diverged.
     """
-    place = torch.device(device)
-    model = start_model(config)
-    told(f"model: {sum(p.numel() for p in model.parameters()) / 1e6:.1f}M parameters")
-    tokenize = Tokenizer(model.config.text.vocabulary, model.config.text.context)
-    targets = Targets(home / config.objective.targets) if config.objective.targets else None
-    sources = []
-    for entry in config.data:
-        sources.append(read_source(entry, home, keep_pixels=config.hardware.keep_pixels))
-        told(f"{entry.path}: {len(sources[-1].examples):,} pictures, {entry.share} in every batch")
-    if targets is not None:
-        _check_targets(targets, sources, model.config)
-    if config.recipe.whiten and not config.start:
-        whiten_patches(model, _some_pixels(sources, config, model.config), config.recipe.seed)
-    validation = config.validation
-    measure = (
-        recall_of(home / validation.path, validation.split, tokenize, model.config.image.image_size)
-        if validation.path
-        else lambda model: {}
-    )
+    place = own_device(device)
     processes = join_processes(place)
     try:
+        if processes.rank > 0:
+            told = _silent
+        model = start_model(config)
+        told(f"model: {sum(p.numel() for p in model.parameters()) / 1e6:.1f}M parameters")
+        tokenize = Tokenizer(model.config.text.vocabulary, model.config.text.context)
+        targets = Targets(home / config.objective.targets) if config.objective.targets else None
+        sources = _read(config, home, told)
+        if targets is not None:
+            _check_targets(targets, sources, model.config)
+        if config.recipe.whiten and not config.start:
+            whiten_patches(model, _some_pixels(sources, config, model.config), config.recipe.seed)
         train(
             model.to(place),
             sources,
             tokenize,
             config,
             folder,
-            measure=measure,
+            measure=_measure(config, home, tokenize, model.config),
             targets=targets,
             processes=processes,
             progress=progress,
         )
     finally:
         leave_processes(processes)
+
+
+def _read(config: TrainingConfig, home: Path, told: Callable[[str], None]) -> list[Source]:
+    sources = []
+    for entry in config.data:
+        sources.append(read_source(entry, home, keep_pixels=config.hardware.keep_pixels))
+        told(f"{entry.path}: {len(sources[-1].examples):,} pictures, {entry.share} in every batch")
+    return sources
+
+
+def _measure(
+    config: TrainingConfig, home: Path, tokenize: Tokenizer, shape: ModelConfig
+) -> Measure:
+    validation = config.validation
+    if not validation.path:
+        return lambda model: {}
+    path = home / validation.path
+    return recall_of(path, validation.split, tokenize, shape.image.image_size)
 
 
 def start_model(config: TrainingConfig) -> RwkvClip:

@@ -182,6 +182,7 @@ def make_bad_folder(folder: Path) -> tuple[set[bytes], dict[str, str]]:
 @pytest.fixture
 def unprivileged() -> Iterator[Callable[[bool], None]]:
     """Run as nobody, given True, where the suite runs as root, which may read every file."""
+    Encoder.load()  # imports late what nobody may not be able to read
 
     def change(wanted: bool) -> None:
         if os.getuid() == 0:

@@ -25,7 +25,9 @@ def test_presets(name: str) -> None:
 
 
 def test_unknown_preset() -> None:
-    with pytest.raises(DataError, match="no preset is called 'b64'; there are starter, b32"):
+    with pytest.raises(
+        DataError, match="no preset is called 'b64'; there are starter, starter-contrast, b32"
+    ):
         load_preset("b64")
 
 
