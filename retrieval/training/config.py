@@ -18,7 +18,7 @@ PRESETS = ("starter", "starter-contrast", "b32", "b16", "finetune")
 
 @dataclass(frozen=True)
 class DataConfig:
-    """One set of pictures; every batch holds `share` of them."""
+    """One set of pictures; every batch holds `share` of them, or all where there are fewer."""
 
     path: str
     """A caption file, WebDataset shards, described pictures or a folder; see `examples.py`."""

@@ -67,7 +67,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Source:
-    """Examples of one set, of which every batch holds `share`."""
+    """Examples of one set, of which every batch holds `share`, or all where there are fewer."""
 
     examples: Sequence[Example]
     share: int
@@ -80,8 +80,7 @@ def read_source(config: DataConfig, home: Path, *, keep_pixels: int) -> Source:
     decoded again for each use.
 
     Raises:
-        DataError: nothing usable there, a picture without text, or fewer pictures than a batch
-            takes.
+        DataError: nothing usable there, or a picture without text.
         ImageError: a picture that is to be kept cannot be decoded.
     """
     path = home / config.path
@@ -91,9 +90,9 @@ def read_source(config: DataConfig, home: Path, *, keep_pixels: int) -> Source:
         listed = [entry for entry in listed if entry.key not in excluded]
     with ThreadPoolExecutor() as pool:
         examples = list(pool.map(partial(_example, text=config.text, keep=keep_pixels), listed))
-    if len(examples) < config.share:
-        raise DataError(f"{path}: {len(examples)} pictures, but every batch takes {config.share}")
-    return Source(examples, config.share)
+    if not examples:
+        raise DataError(f"{path}: all of its pictures are excluded by {config.exclude}")
+    return Source(examples, min(config.share, len(examples)))
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,7 @@ def _read(config: TrainingConfig, home: Path, told: Callable[[str], None]) -> li
     sources = []
     for entry in config.data:
         sources.append(read_source(entry, home, keep_pixels=config.hardware.keep_pixels))
-        told(f"{entry.path}: {len(sources[-1].examples):,} pictures, {entry.share} in every batch")
+        told(f"{entry.path}: {len(sources[-1].examples):,} pictures, {sources[-1].share} in every batch")
     return sources
 
 
