@@ -75,7 +75,7 @@ class Encoder:
         if precision not in get_args(Precision):
             known = ", ".join(get_args(Precision))
             raise ModelError(f"no precision is called {precision!r}; there are {known}")
-        place = _device(device or os.environ.get("RWKVSEARCH_DEVICE") or "cpu")
+        place = usable_device(device or os.environ.get("RWKVSEARCH_DEVICE") or "cpu")
         if precision == "int8" and place.type != "cpu":
             raise ModelError(f"int8 runs on a CPU only, not on {place}: use bf16")
         return cls(*load_model(name), place, precision)
@@ -171,7 +171,8 @@ def load_model(name: str) -> tuple[RwkvClip, ModelCard]:
     return build(config, load_tensors(path), str(path)), card
 
 
-def _device(name: str) -> torch.device:
+def usable_device(name: str) -> torch.device:
+    """Return the torch device called `name`; `ModelError` where it cannot be used."""
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).cpu()

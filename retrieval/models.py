@@ -93,7 +93,7 @@ def known_models() -> dict[str, ModelSpec]:
     """Return `MODELS` and the models that were trained here, by name."""
     own: list[str] = []
     with suppress(OSError):  # a folder that cannot be read has none to offer
-        cards = (home_folder() / "models").glob(f"*/{CONFIG_FILE}")
+        cards = (home_folder() / "models").glob(f"[!.]*/{CONFIG_FILE}")
         own = sorted(card.parent.name for card in cards)
     return MODELS | {name: ModelSpec(name, "trained here") for name in own if name not in MODELS}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections import Counter
@@ -169,7 +170,8 @@ class TrainingProgress:
     """A progress bar for `train` on stderr, over steps, with the figures of the last one."""
 
     def __init__(self, steps: int) -> None:
-        self._bar = tqdm(total=steps, unit=" steps", disable=not sys.stderr.isatty())
+        shown = sys.stderr.isatty() and os.environ.get("RANK", "0") == "0"  # one of torchrun's
+        self._bar = tqdm(total=steps, unit=" steps", disable=not shown)
 
     def __enter__(self) -> TrainingProgress:
         """The progress itself."""

@@ -28,7 +28,7 @@ def train(
         str | None, typer.Option(help="Install the best weights as the model of this name.")
     ] = None,
     start: Annotated[
-        str | None, typer.Option(help="Go on from this model instead of the run's own start.")
+        str | None, typer.Option(help="Go on from this model, or the folder of a run.")
     ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Instead of those of the run.")] = None,
     device: Annotated[
@@ -47,9 +47,8 @@ def train(
     """
     from dataclasses import replace
 
-    from rwkvsearch.retrieval.models import new_spec
     from rwkvsearch.retrieval.training.config import load_config, load_preset
-    from rwkvsearch.retrieval.training.export import install_run
+    from rwkvsearch.retrieval.training.export import check_name, install_run
     from rwkvsearch.retrieval.training.plots import draw_curves
     from rwkvsearch.retrieval.training.run import run as train_run
     from rwkvsearch.ui.render import TrainingProgress
@@ -57,18 +56,24 @@ def train(
     if (config is None) == (preset is None):
         raise typer.BadParameter("name a TOML file or a --preset, and not both")
     if name is not None:
-        new_spec(name)  # refuse it before hours of training
+        check_name(to, name)  # refuse it before hours of training
     settings = load_config(config) if config else load_preset(preset or "")
     recipe = replace(settings.recipe, steps=steps or settings.recipe.steps)
+    if start and Path(start).is_dir():
+        start = str(Path(start).absolute())
     settings = replace(settings, start=start or settings.start, recipe=recipe)
     home = data or (config.parent if config else Path())
     place = device or os.environ.get("RWKVSEARCH_DEVICE") or "cpu"
     with TrainingProgress(recipe.steps) as progress:
         try:
-            train_run(settings, home, to, device=place, told=progress.tell, progress=progress)
+            first = train_run(
+                settings, home, to, device=place, told=progress.tell, progress=progress
+            )
         except KeyboardInterrupt:
-            progress.tell("stopped; the same command goes on from the last checkpoint")
+            progress.tell("stopped; the same command goes on from the last checkpoint, if any")
             raise typer.Exit(130) from None
+    if not first:
+        return
     if drawn := draw_curves(to):
         typer.echo(f"curves: {drawn}", err=True)
     if name is not None:

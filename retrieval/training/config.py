@@ -24,14 +24,14 @@ class DataConfig:
     """A caption file, WebDataset shards, described pictures or a folder; see `examples.py`."""
     share: int
     split: str = "train"
-    """Of a caption file."""
+    """Of a caption file; empty for one that knows no splits."""
     text: str = "caption"
     """`caption`: as it stands; `label`: a class name, put into sentences; `none`: no text is used.
 
     Pictures of one label are positives of each other.
     """
     exclude: str = ""
-    """Shards whose keys are left out, or a file that lists keys: test pictures."""
+    """A set whose pictures are left out, by their names: test pictures."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ class TrainingConfig:
     model: str = "starter"
     """Shape of a model trained from scratch: starter, b32 or b16."""
     start: str = ""
-    """A model (its name or its folder) to go on from instead."""
+    """What to go on from instead: the name of a model, or the folder of a run."""
     data: tuple[DataConfig, ...] = ()
     recipe: Recipe = field(default_factory=Recipe)
     objective: Objective = field(default_factory=Objective)
@@ -220,6 +220,27 @@ def _problems(config: TrainingConfig) -> list[str]:
             "text is neither caption, label nor none",
         ),
         (recipe.steps < 1 or config.validation.every < 1, "steps and every must be positive"),
+        (
+            recipe.peak_rate <= 0 or recipe.clip <= 0 or recipe.layer_decay <= 0,
+            "peak_rate, clip and layer_decay must be positive",
+        ),
+        (
+            min(
+                recipe.muon,
+                recipe.weight_decay,
+                recipe.warm_up,
+                *dataclasses.astuple(objective)[:2],
+            )
+            < 0,
+            "muon, weight_decay, warm_up and contrast must not be negative",
+        ),
+        (objective.sentences < 0 or hardware.keep_pixels < 0, "a count is negative"),
+        (objective.contrast <= 0 and taught <= 0, "no term of the loss has a weight"),
+        (objective.sentences > 0 and not objective.targets, "sentences need targets"),
+        (
+            not objective.sentences and all(d.text == "none" for d in config.data),
+            "no texts at all: add data with text, or sentences",
+        ),
         (not 0 <= recipe.average < 1, "average must be at least 0 and below 1"),
         (recipe.small_part > 0 and recipe.small_size < 1, "small_part without a small_size"),
         (not 0 < recipe.least_area <= 1, "least_area must be above 0, at most 1"),

@@ -1,15 +1,19 @@
 """Turn a run into a model: its best weights in half precision, and the card that goes with them."""
 
 import argparse
+import os
 from pathlib import Path
 
-from rwkvsearch.data.errors import DataError
+from rwkvsearch.data.errors import DataError, ModelError
 from rwkvsearch.retrieval.models import (
     DEFAULT_MODEL,
     WEIGHTS_FILE,
     ModelCard,
+    ModelSpec,
     folder_of,
+    is_present,
     new_spec,
+    read_card,
     sha256_of,
     write_card,
 )
@@ -33,10 +37,26 @@ def main() -> None:
 
 def install_run(run: Path, name: str) -> Path:
     """Install the best weights of a run as the model `name`; return its folder."""
-    folder = folder_of(new_spec(name))
+    folder = folder_of(check_name(run, name))
     licence = "that of the data it was trained on, which the one who trained it knows"
-    export(read_run(run), folder, name, f"trained here, run {run.absolute().name}", licence)
+    export(read_run(run), folder, name, _source(run), licence)
     return folder
+
+
+def check_name(run: Path, name: str) -> ModelSpec:
+    """Return the model that `run` may install as `name`.
+
+    Raises:
+        ModelError: no such name can be, or it is taken by another model.
+    """
+    spec = new_spec(name)
+    if is_present(spec) and read_card(name).source != _source(run):
+        raise ModelError(f"a model is called {name} already, in {folder_of(spec)}: choose another")
+    return spec
+
+
+def _source(run: Path) -> str:
+    return f"trained here, run {run.absolute()}"
 
 
 def read_run(run: Path, *, last: bool = False) -> RwkvClip:
@@ -59,6 +79,9 @@ def export(model: RwkvClip, folder: Path, name: str, source: str, licence: str) 
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / f"{WEIGHTS_FILE}.part"
     save_half(model, temporary, {})
+    umask = os.umask(0)
+    os.umask(umask)
+    temporary.chmod(0o666 & ~umask)  # safetensors lets only its owner read
     temporary.replace(folder / WEIGHTS_FILE)
     card = ModelCard(
         name=name,

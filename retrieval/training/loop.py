@@ -5,17 +5,19 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 from rwkvsearch.data.errors import ModelError
 from rwkvsearch.retrieval.rwkv_clip.model import RwkvClip
 from rwkvsearch.retrieval.training.config import TrainingConfig
-from rwkvsearch.retrieval.training.examples import Source
+from rwkvsearch.retrieval.training.examples import Source, fingerprint
 from rwkvsearch.retrieval.training.mixture import Batch, Tokenize, make_batch, plan_batch
 from rwkvsearch.retrieval.training.optimizer import Optimizer
 from rwkvsearch.retrieval.training.processes import ALONE, Processes
 from rwkvsearch.retrieval.training.state import (
     TrainingState,
+    locked,
     restore_state,
     save_best,
     save_state,
@@ -49,15 +51,34 @@ def train(
     in `log.jsonl`, and the best weights so far. `progress` is told each step and its figures.
 
     Raises:
-        DataError: the checkpoint belongs to another run.
+        DataError: the checkpoint belongs to another run, somebody else trains in `folder`, or it
+            cannot be written.
         ModelError: the loss is no longer a number; the last checkpoint stays.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder) if processes.rank == 0 else nullcontext():
+        return _train(
+            model, sources, tokenize, config, folder, measure, targets, processes, progress
+        )
+
+
+def _train(
+    model: RwkvClip,
+    sources: Sequence[Source],
+    tokenize: Tokenize,
+    config: TrainingConfig,
+    folder: Path,
+    measure: Measure,
+    targets: Targets | None,
+    processes: Processes,
+    progress: Callable[[int, Figures], None],
+) -> TrainingState:
     if config.hardware.checkpointing:
         checkpoint_blocks(model)
     average = start_average(model, config.recipe.average)
-    state = TrainingState(model, Optimizer(model, config.recipe), average)
+    optimizer = Optimizer(model, config.recipe)
+    state = TrainingState(model, optimizer, average, fingerprint(sources))
     restore_state(state, config, folder)
+    processes.agree(state.step, [p.data for p in model.parameters()])
     if processes.rank == 0:
         _cut_log(folder / LOG_FILE, state.step)
     window = _Window()
@@ -67,10 +88,11 @@ def train(
         progress(state.step, figures)
         if state.step % config.validation.every == 0 or state.step == config.recipe.steps:
             if processes.rank == 0:
-                measured = window.close() | measure(state.judged)
+                measured = window.means() | measure(state.judged)
                 _keep(state, config, folder, measured)
                 progress(state.step, measured)
             processes.wait()
+            window = _Window()
     return state
 
 
@@ -82,10 +104,11 @@ def _step(
     figures = gradients(
         model, batch, config.objective, config.hardware, contrast=contrast, processes=processes
     )
-    if not math.isfinite(figures["loss"]):
+    figures["norm"] = state.optimizer.clip_gradients()
+    if not math.isfinite(figures["loss"] + figures["norm"]):
         raise ModelError(
-            f"the loss of step {state.step + 1} is {figures['loss']}: start again from the last "
-            "checkpoint with a lower peak_rate"
+            f"step {state.step + 1} has a loss of {figures['loss']} and gradients of length "
+            f"{figures['norm']}: begin a new run with a lower peak_rate, with --start this folder"
         )
     state.optimizer.step(recipe.rate(state.step))
     state.step += 1
@@ -148,22 +171,41 @@ class _Window:
             self._sums[name] = self._sums.get(name, 0.0) + value
         self._steps, self._pairs = self._steps + 1, self._pairs + pairs
 
-    def close(self) -> Figures:
-        """Return the means and the pairs a second, and begin anew."""
+    def means(self) -> Figures:
+        """Return the means and the pairs a second."""
         figures = {name: value / self._steps for name, value in self._sums.items()}
         figures["pairs_per_second"] = self._pairs / (time.monotonic() - self._began)
-        self.__init__()  # type: ignore[misc]
         return figures
 
 
 def _keep(state: TrainingState, config: TrainingConfig, folder: Path, figures: Figures) -> None:
-    recalls = [value for name, value in figures.items() if "@" in name]
-    merit = sum(recalls) / len(recalls) if recalls else -figures["loss"]
+    merit = _merit(state.step, config, figures)
     if merit > state.best:
         state.best = merit
         save_best(state, figures, folder)
     _log(folder / LOG_FILE, {"step": state.step} | figures)
     save_state(state, config, folder)
+
+
+def _merit(step: int, config: TrainingConfig, figures: Figures) -> float:
+    """Return the mean recall; without any, the loss with its sign turned, once it is the last one.
+
+    Losses before contrast begins, or of small pictures, are lower for what they leave out.
+    """
+    recalls = [value for name, value in figures.items() if "@" in name]
+    if recalls:
+        return sum(recalls) / len(recalls)
+    early = max(config.objective.contrast_from, config.recipe.small_part) * config.recipe.steps
+    return step - config.recipe.steps - 1e9 if step <= early else -figures["loss"]
+
+
+def read_log(path: Path) -> list[Figures]:
+    """Return the lines of a log, up to the first one that is torn."""
+    lines: list[Figures] = []
+    with suppress(FileNotFoundError, ValueError):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            lines.append(json.loads(line))
+    return lines
 
 
 def _log(path: Path, figures: Figures) -> None:
@@ -174,7 +216,7 @@ def _log(path: Path, figures: Figures) -> None:
 
 def _cut_log(path: Path, step: int) -> None:
     """Drop the lines after `step`: of a run that was stopped between its log and its checkpoint."""
-    if path.exists():
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        kept = [line for line in lines if json.loads(line)["step"] <= step]
-        path.write_text("".join(kept), encoding="utf-8")
+    kept = [line for line in read_log(path) if line["step"] <= step]
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+    temporary.replace(path)

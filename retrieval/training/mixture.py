@@ -6,6 +6,7 @@ and each of several processes makes its own part of the same batch.
 
 import math
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from rwkvsearch.data.errors import DataError
 from rwkvsearch.data.preprocess import normalise
 from rwkvsearch.retrieval.training.examples import Example, Source
 from rwkvsearch.retrieval.training.targets import Targets, crop_targets
@@ -105,6 +107,9 @@ def make_batch(
     """Read, augment and tokenize the given part of a planned batch.
 
     Pairs, pictures without text, and sentences are each dealt out evenly.
+
+    Raises:
+        DataError: nothing is left for this part.
     """
     pairs = len(plan.groups)
     mine = share_of(pairs, part, parts)
@@ -112,12 +117,15 @@ def make_batch(
     texts = [*range(*mine), *range(*share_of(len(plan.texts), part, parts, pairs))]
     examples = [plan.examples[i] for i in images]
     sentences = [plan.texts[i] for i in texts]
-    views = [
-        augment(
-            example.picture.open(), size, np.random.default_rng((seed, plan.step, i)), least_area
-        )
-        for i, example in zip(images, examples, strict=True)
-    ]
+    if not examples or not sentences:
+        raise DataError(f"a batch of {len(plan.examples)} pictures is too small for {parts} parts")
+
+    def view(number: int) -> View:
+        random = np.random.default_rng((seed, plan.step, number))
+        return augment(plan.examples[number].picture.open(size), size, random, least_area)
+
+    with ThreadPoolExecutor() as pool:
+        views = list(pool.map(view, images))
     patch_targets = text_targets = None
     if targets is not None:
         patch_targets = crop_targets(
@@ -140,7 +148,7 @@ def make_batch(
 
 
 def share_of(end: int, part: int, parts: int, start: int = 0) -> tuple[int, int]:
-    """Return the first and the last but one of the given part of `start`..`end`, dealt evenly."""
+    """Return where the given part of `start`..`end` begins and ends, dealt evenly."""
     count = end - start
     return start + count * part // parts, start + count * (part + 1) // parts
 

@@ -12,6 +12,7 @@ from rwkvsearch.data.errors import ModelError
 from rwkvsearch.retrieval.cores import map_on_cores
 from rwkvsearch.retrieval.rwkv_clip.model import RwkvClip
 from rwkvsearch.retrieval.training.config import Recipe
+from rwkvsearch.retrieval.training.loss import MAX_LOG_SCALE
 
 _BLOCK = re.compile(r"blocks\.(\d+)\.")
 
@@ -33,15 +34,20 @@ class Optimizer:
         self.model, self.clip = model, recipe.clip
         self._parts = list(_parts(model, recipe))
 
+    def clip_gradients(self) -> float:
+        """Shorten all gradients together to the largest norm; return how long they were."""
+        return torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.clip).item()
+
+    @torch.no_grad()
     def step(self, rate: float) -> None:
-        """Move the weights along their gradients, clipped together to the largest norm."""
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
+        """Move the weights along their gradients; the scale stays where its clamp is inactive."""
         for part in self._parts:
             for group in part.param_groups:
                 group["lr"] = rate * group["scale"]
         first, *others = self._parts
         first.step()
         map_on_cores(lambda part: part.step(), others)
+        self.model.logit_scale.clamp_(0, MAX_LOG_SCALE)
 
     def state_dict(self) -> list[dict[str, Any]]:
         """Return what `load_state_dict` takes."""

@@ -1,10 +1,9 @@
 """Curves of a run, from its log."""
 
-import json
 import logging
 from pathlib import Path
 
-from rwkvsearch.retrieval.training.loop import LOG_FILE
+from rwkvsearch.retrieval.training.loop import LOG_FILE, read_log
 
 logger = logging.getLogger(__name__)
 CURVES_FILE = "curves.png"
@@ -15,18 +14,18 @@ def draw_curves(folder: Path) -> Path | None:
 
     Returns None without a log, or without matplotlib, which says so.
     """
-    log = folder / LOG_FILE
-    if not log.exists():
+    lines = read_log(folder / LOG_FILE)
+    if not lines:
         return None
     try:
         from matplotlib.figure import Figure
     except ImportError:
         logger.warning("no curves: pip install 'rwkvsearch[train]' brings matplotlib")
         return None
-    lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     steps = [line["step"] for line in lines]
     measured = sorted({name for line in lines for name in line if "@" in name})
-    terms = [n for n in ("loss", "contrast", "image", "patch", "text", "relation") if n in lines[0]]
+    known = ("loss", "contrast", "image", "patch", "text", "relation")
+    terms = [name for name in known if any(name in line for line in lines)]
     figure = Figure(figsize=(10, 4), layout="constrained")
     for axes, names, title in zip(
         figure.subplots(1, 2), (terms, measured), ("loss", "recall, percent"), strict=True

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, distributed
 from torch.nn import functional
 
+from rwkvsearch.data.errors import DataError
+from rwkvsearch.retrieval.encoder import usable_device
 from rwkvsearch.retrieval.training.mixture import share_of
 
 
@@ -43,6 +45,23 @@ class Processes:
             for tensor, part in zip(tensors, parts, strict=True):
                 tensor.copy_(part.view_as(tensor))
 
+    def agree(self, step: int, tensors: Sequence[Tensor]) -> None:
+        """Give all processes the tensors of the first, in place.
+
+        Raises:
+            DataError: they are not at the same step: the run folder is not one for all of them.
+        """
+        if self.count == 1:
+            return
+        own = torch.tensor([step], device=tensors[0].device)
+        steps = [torch.empty_like(own) for _ in range(self.count)]
+        distributed.all_gather(steps, own)
+        if len({int(x) for x in steps}) > 1:
+            found = ", ".join(str(int(x)) for x in steps)
+            raise DataError(f"processes go on from different steps ({found}): they need one --to")
+        for tensor in tensors:
+            distributed.broadcast(tensor, 0)
+
     def wait(self) -> None:
         """Return when all have come here."""
         if self.count > 1:
@@ -53,10 +72,14 @@ ALONE = Processes()
 
 
 def own_device(name: str) -> torch.device:
-    """Return the device called `name`; for `cuda` the GPU with this process's local rank."""
+    """Return the device called `name`; for `cuda` the GPU with this process's local rank.
+
+    Raises:
+        ModelError: it cannot be used.
+    """
     if name == "cuda" and "LOCAL_RANK" in os.environ:
-        return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-    return torch.device(name)
+        name = f"cuda:{os.environ['LOCAL_RANK']}"
+    return usable_device(name)
 
 
 def join_processes(device: torch.device) -> Processes:

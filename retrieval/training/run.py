@@ -13,6 +13,7 @@ from rwkvsearch.retrieval.rwkv_clip.config import B16, B32, STARTER, ModelConfig
 from rwkvsearch.retrieval.rwkv_clip.model import RwkvClip
 from rwkvsearch.retrieval.training.config import TrainingConfig
 from rwkvsearch.retrieval.training.examples import Source, read_source
+from rwkvsearch.retrieval.training.export import read_run
 from rwkvsearch.retrieval.training.initialise import initialise, whiten_patches
 from rwkvsearch.retrieval.training.loop import Figures, Measure, train
 from rwkvsearch.retrieval.training.measure import recall_of
@@ -28,6 +29,10 @@ def _silent(_line: str) -> None:
     pass
 
 
+def _unseen(_step: int, _figures: Figures) -> None:
+    pass
+
+
 def run(
     config: TrainingConfig,
     home: Path,
@@ -35,12 +40,12 @@ def run(
     *,
     device: str = "cpu",
     told: Callable[[str], None] = _silent,
-    progress: Callable[[int, Figures], None] = lambda step, figures: None,
-) -> None:
+    progress: Callable[[int, Figures], None] = _unseen,
+) -> bool:
     """Train as `config` says and leave the result in `folder`; paths are relative to `home`.
 
     `told` gets a line about each thing that is read. In a process started by `torchrun` this is
-    one of several that train together.
+    one of several that train together; returns whether it is the first, which alone reports.
 
     Raises:
         DataError: data, targets or checkpoint are missing or do not fit.
@@ -49,9 +54,10 @@ def run(
     place = own_device(device)
     processes = join_processes(place)
     try:
-        if processes.rank > 0:
-            told = _silent
-        model = start_model(config)
+        first = processes.rank == 0
+        if not first:
+            told, progress = _silent, _unseen
+        model = start_model(config, home)
         told(f"model: {sum(p.numel() for p in model.parameters()) / 1e6:.1f}M parameters")
         tokenize = Tokenizer(model.config.text.vocabulary, model.config.text.context)
         targets = Targets(home / config.objective.targets) if config.objective.targets else None
@@ -66,20 +72,26 @@ def run(
             tokenize,
             config,
             folder,
-            measure=_measure(config, home, tokenize, model.config),
+            measure=_measure(config, home, tokenize, model.config) if first else _nothing,
             targets=targets,
             processes=processes,
             progress=progress,
         )
+        return first
     finally:
         leave_processes(processes)
+
+
+def _nothing(_model: RwkvClip) -> Figures:
+    return {}
 
 
 def _read(config: TrainingConfig, home: Path, told: Callable[[str], None]) -> list[Source]:
     sources = []
     for entry in config.data:
         sources.append(read_source(entry, home, keep_pixels=config.hardware.keep_pixels))
-        told(f"{entry.path}: {len(sources[-1].examples):,} pictures, {sources[-1].share} in every batch")
+        count, share = len(sources[-1].examples), sources[-1].share
+        told(f"{entry.path}: {count:,} pictures, {share} in every batch")
     return sources
 
 
@@ -88,15 +100,16 @@ def _measure(
 ) -> Measure:
     validation = config.validation
     if not validation.path:
-        return lambda model: {}
+        return _nothing
     path = home / validation.path
     return recall_of(path, validation.split, tokenize, shape.image.image_size)
 
 
-def start_model(config: TrainingConfig) -> RwkvClip:
+def start_model(config: TrainingConfig, home: Path) -> RwkvClip:
     """Return a model with the starting weights: drawn from the seed, or those of `start`."""
     if config.start:
-        model, _ = load_model(config.start)
+        run_folder = home / config.start
+        model = read_run(run_folder) if run_folder.is_dir() else load_model(config.start)[0]
         return model.float().requires_grad_(True)
     if config.model not in SHAPES:
         raise DataError(f"no shape is called {config.model!r}; there are {', '.join(SHAPES)}")

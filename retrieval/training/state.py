@@ -5,8 +5,11 @@ random state to keep.
 """
 
 import copy
+import fcntl
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +33,8 @@ class TrainingState:
     model: RwkvClip
     optimizer: Optimizer
     average: RwkvClip | None
+    data: str = ""
+    """Fingerprint of the examples, see `examples.fingerprint`."""
     step: int = 0
     best: float = -math.inf
     """Largest merit so far: mean recall, or the loss with its sign turned."""
@@ -63,6 +68,7 @@ def save_state(state: TrainingState, config: TrainingConfig, folder: Path) -> No
         "average": average,
         "optimizer": state.optimizer.state_dict(),
         "config": config.to_dict(),
+        "data": state.data,
     }
     _write(contents, folder / CHECKPOINT_FILE)
 
@@ -88,10 +94,18 @@ def restore_state(state: TrainingState, config: TrainingConfig, folder: Path) ->
     if not path.exists():
         return False
     kept = read_checkpoint(path)
-    if changed := _differences(kept["config"], config.to_dict()):
+    if missing := {"shape", "step", "best", "model", "optimizer", "config", "data"} - kept.keys():
+        raise DataError(f"{path}: not a checkpoint of a training run: no {min(missing)}")
+    changed = _differences(kept["config"], config.to_dict())
+    if kept["shape"] != state.model.config.to_dict():
+        changed.append("another shape of model")
+    if kept["data"] != state.data:
+        changed.append("other pictures or texts")
+    if changed:
         raise DataError(
             f"{path}: that run has other settings: {'; '.join(changed)}. Give the same ones to go "
-            "on with it, another --to folder for a new run, or `start` to build upon its weights"
+            "on with it, another --to folder for a new run, or --start with this folder to build "
+            "upon its weights"
         )
     state.model.load_state_dict(kept["model"])
     if state.average is not None:
@@ -133,10 +147,36 @@ def _flat(values: Any, name: str = "") -> list[tuple[str, Any]]:
     return [entry for key, value in inner for entry in _flat(value, key)]
 
 
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Let nobody else train in `folder`.
+
+    Raises:
+        DataError: another process does, or the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        stream = (folder / "run.lock").open("a+")
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be written: {error.strerror}") from error
+    with stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise DataError(f"{folder}: another rwkvsearch is training there") from error
+        yield
+
+
 def _write(contents: dict[str, Any], path: Path) -> None:
     temporary = path.with_suffix(".tmp")
-    with temporary.open("wb") as file:
-        torch.save(contents, file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as file:
+            torch.save(contents, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except (OSError, RuntimeError) as error:  # torch turns a full disk into a RuntimeError
+        with suppress(OSError):
+            temporary.unlink()
+        reason = getattr(error, "strerror", None) or "the disk is full, or went away"
+        raise DataError(f"{path}: cannot be written: {reason}; the one before is kept") from error

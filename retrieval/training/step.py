@@ -86,7 +86,7 @@ class _Checkpointed(nn.Sequential):
 
 def _parts(model: RwkvClip, batch: Batch, objective: Objective, hardware: Hardware) -> list[_Part]:
     pixels, ids = torch.from_numpy(batch.pixels), torch.from_numpy(batch.ids)
-    cores = 1 if _device(model).type == "cuda" else torch.get_num_threads()
+    cores = _at_once(model)
     targets = batch.patch_targets if objective.patch else None
 
     def count(rows: int) -> int:
@@ -188,7 +188,7 @@ def _backward(
         return torch.autograd.grad(outputs, _trained(part.tower), grads)
 
     work = [w for w in zip(parts, ahead, strict=True) if _trained(w[0].tower)]
-    cores = torch.get_num_threads()
+    cores = _at_once(model)
     for start in range(0, len(work), cores):
         wave = work[start : start + cores]
         for (part, _), grads in zip(wave, _spread(model, back, wave), strict=True):
@@ -210,13 +210,13 @@ def _trained(tower: nn.Module) -> list[nn.Parameter]:
 
 def _spread(model: RwkvClip, function: Callable[[T], R], parts: Sequence[T]) -> list[R]:
     """Apply `function` to each part: on a core each, or one after the other on a GPU."""
-    if _device(model).type == "cuda":
+    if _at_once(model) == 1:
         return [function(part) for part in parts]
     return map_on_cores(function, parts)
 
 
-def _device(model: RwkvClip) -> torch.device:
-    return model.logit_scale.device
+def _at_once(model: RwkvClip) -> int:
+    return 1 if model.logit_scale.device.type == "cuda" else torch.get_num_threads()
 
 
 def _report(terms: dict[str, Tensor], processes: Processes) -> dict[str, float]:

@@ -57,6 +57,10 @@ def test_defaults_and_whole_numbers_as_floats(tmp_path: Path) -> None:
         (LEAST + '[hardware]\nprecision = "fp8"\n', "precision is neither bf16 nor fp32"),
         (LEAST + "[objective]\nimage = 1.0\n", "targets and their weights need each other"),
         (LEAST + '[objective]\ntargets = "t"\n', "targets and their weights need each other"),
+        (LEAST + "[recipe]\nclip = -1.0\n", "peak_rate, clip and layer_decay must be positive"),
+        (LEAST + "[hardware]\nkeep_pixels = -1\n", "a count is negative"),
+        (LEAST + "[objective]\ncontrast = 0.0\n", "no term of the loss has a weight"),
+        (LEAST + "[objective]\nsentences = 3\n", "sentences need targets"),
     ],
 )
 def test_wrong_configurations(text: str, reason: str, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rwkvsearch.data.errors import DataError, ImageError
+from rwkvsearch.data.errors import DataError
 from rwkvsearch.retrieval.models import sha256_of
 from rwkvsearch.retrieval.training.config import DataConfig
 from rwkvsearch.retrieval.training.examples import read_source, reduce
@@ -60,7 +60,7 @@ def test_pictures_without_text(shards: Path) -> None:
     (shards / "bare").mkdir()
     (shards / "bare" / "x.png").write_bytes(picture(0))
     assert len(read(shards / "bare", text="none")) == 1
-    with pytest.raises(DataError, match=r'x\.png has no text; `text = "none"` uses'):
+    with pytest.raises(DataError, match=r"x\.png has no text; give it one"):
         read(shards / "bare")
 
 
@@ -85,8 +85,16 @@ def test_excluded_keys(shards: Path) -> None:
     assert other.texts["raw"][0] == "Dog"
     config = DataConfig("a.tar", 9, text="label", exclude="held_out.tar")
     assert read_source(config, shards, keep_pixels=8).share == 2  # all that there are
-    with pytest.raises(DataError, match=r"a\.tar: all of its pictures are excluded by a\.tar"):
+    with pytest.raises(DataError, match=r"a\.tar: no picture is left that can be used"):
         read(shards / "a.tar", text="label", exclude="a.tar")
+    (shards / "folder").mkdir()
+    for n in range(3):
+        (shards / "folder" / f"{n}.png").write_bytes(picture(n))
+    assert len(read(shards / "folder", text="none", exclude="held_out.tar")) == 2
+    (shards / "other").mkdir()
+    (shards / "other" / "z.png").write_bytes(picture(0))
+    with pytest.raises(DataError, match="no name in there is one of"):
+        read(shards / "folder", text="none", exclude="other")
 
 
 def test_kept_and_read_again(tmp_path: Path) -> None:
@@ -103,11 +111,19 @@ def test_kept_and_read_again(tmp_path: Path) -> None:
         fresh.picture.open()
 
 
-def test_a_picture_that_is_none(tmp_path: Path) -> None:
+def test_a_picture_that_is_none(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / "x.png").write_bytes(b"no")
-    with pytest.raises(ImageError):
+    with pytest.raises(DataError, match="no picture is left that can be used"):
         read(tmp_path / "set", text="none")
+    (tmp_path / "set" / "y.png").write_bytes(picture(3))
+    with caplog.at_level("WARNING"):
+        (kept,) = read(tmp_path / "set", text="none")
+    assert "left out x.png" in caplog.text and kept.key == sha256_of(tmp_path / "set" / "y.png")
+    broken, _ = read(tmp_path / "set", keep=0, text="none")
+    with caplog.at_level("WARNING"):
+        assert broken.picture.open().getcolors() == [(1024, (128, 128, 128))]
+    assert "grey stands in" in caplog.text
 
 
 def test_reduce_never_enlarges() -> None:

@@ -55,6 +55,10 @@ def test_install(run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     wanted = own.text(torch.from_numpy(encoder._tokenizer(["a dog"])))[0].detach().numpy()
     got = encoder.encode_texts(["a dog"])[0]
     assert float(got @ wanted / np.linalg.norm(wanted)) > 0.9999
+    assert (folder / "model.safetensors").stat().st_mode & 0o444 == 0o444
+    install_run(run, "mine")  # again
+    with pytest.raises(ModelError, match="a model is called mine already"):
+        install_run(tmp_path / "another run", "mine")
     (folder / "model.safetensors").write_bytes(b"x")
     with pytest.raises(ModelError, match="train it again with `rwkvsearch train`"):
         Encoder.load("mine")

@@ -2,9 +2,12 @@
 
 import json
 import math
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -25,7 +28,7 @@ from rwkvsearch.retrieval.training.config import (
 from rwkvsearch.retrieval.training.examples import Source
 from rwkvsearch.retrieval.training.initialise import initialise
 from rwkvsearch.retrieval.training.loop import Figures, train
-from rwkvsearch.retrieval.training.state import read_checkpoint
+from rwkvsearch.retrieval.training.state import locked, read_checkpoint
 from rwkvsearch.retrieval.training.targets import Targets
 
 CONFIG = TrainingConfig(
@@ -94,7 +97,7 @@ class TestResume:
     def test_a_finished_run_is_left_alone(self, run: Run, tmp_path: Path) -> None:
         first, log = run(tmp_path)
         names = sorted(p.name for p in tmp_path.iterdir())
-        assert names == ["best.pt", "checkpoint.pt", "log.jsonl"]
+        assert names == ["best.pt", "checkpoint.pt", "log.jsonl", "run.lock"]
         again, same_log = run(tmp_path)
         assert same_log == log and all(torch.equal(again[key], x) for key, x in first.items())
 
@@ -125,7 +128,9 @@ def test_the_best_weights_are_kept(run: Run, tmp_path: Path) -> None:
 
 
 def test_without_a_measure_the_loss_decides(run: Run, tmp_path: Path) -> None:
-    _, log = run(tmp_path)
+    recipe = replace(CONFIG.recipe, small_part=0.0)
+    objective = replace(CONFIG.objective, contrast_from=0.0)
+    _, log = run(tmp_path, replace(CONFIG, recipe=recipe, objective=objective))
     losses = {line["step"]: line["loss"] for line in log}
     best = read_checkpoint(tmp_path / "best.pt")
     assert losses[best["step"]] == min(losses.values())
@@ -173,5 +178,84 @@ def test_contrast_starts_when_it_is_told_to(run: Run, tmp_path: Path) -> None:
 
 def test_a_loss_that_is_no_number_stops_the_run(run: Run, tmp_path: Path) -> None:
     config = replace(CONFIG, recipe=replace(CONFIG.recipe, peak_rate=1e38, clip=1e38, muon=0.0))
-    with pytest.raises(ModelError, match=r"the loss of step \d is nan: start again"):
+    with pytest.raises(ModelError, match=r"step \d has a loss of .*nan.*: begin a new run"):
         run(tmp_path, config)
+
+
+def test_gradients_that_are_no_numbers_do_not_reach_the_weights(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A finite loss with an infinite gradient, at the step of a checkpoint."""
+    from rwkvsearch.retrieval.training import loop
+
+    real, calls = loop.gradients, 0
+
+    def broken(model: RwkvClip, *arguments: Any, **options: Any) -> Figures:
+        nonlocal calls
+        figures = real(model, *arguments, **options)
+        calls += 1
+        if calls == 4 and model.logit_scale.grad is not None:
+            model.logit_scale.grad.fill_(math.inf)
+        return figures
+
+    monkeypatch.setattr(loop, "gradients", broken)
+    with pytest.raises(ModelError, match="gradients of length inf"):
+        run(tmp_path)
+    kept = read_checkpoint(tmp_path / "checkpoint.pt")
+    assert kept["step"] == 2 and all(x.isfinite().all() for x in kept["model"].values())
+
+
+def test_a_torn_log_does_not_stop_a_run(run: Run, tmp_path: Path) -> None:
+    _, log = run(tmp_path)
+    with (tmp_path / "log.jsonl").open("a") as file:
+        file.write('{"step": 4, "lo')
+    assert run(tmp_path)[1] == log
+
+
+def test_other_pictures_are_refused(run: Run, sources: list[Source], tmp_path: Path) -> None:
+    run(tmp_path)
+    example = sources[0].examples[0]
+    changed = replace(example, texts={"raw": ("another text",)})
+    before = sources[0]
+    sources[0] = Source([changed, *before.examples[1:]], before.share)
+    try:
+        with pytest.raises(DataError, match="other pictures or texts"):
+            run(tmp_path, replace(CONFIG, objective=CONFIG.objective))
+    finally:
+        sources[0] = before
+
+
+def test_one_run_a_folder(run: Run, tmp_path: Path) -> None:
+    with locked(tmp_path), pytest.raises(DataError, match="another rwkvsearch is training there"):
+        run(tmp_path)
+
+
+def test_a_full_disk_keeps_the_checkpoint_before(run: Run, tmp_path: Path) -> None:
+    run(tmp_path)
+    kept = (tmp_path / "checkpoint.pt").read_bytes()
+    script = """
+import resource, sys
+from pathlib import Path
+from rwkvsearch.data.errors import DataError
+from rwkvsearch.retrieval.training.state import _write
+import signal, torch
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+try:
+    _write({"x": torch.zeros(100_000)}, Path(sys.argv[1]))
+except DataError as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "checkpoint.pt")],
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert "checkpoint.pt: cannot be written" in done.stdout, done.stderr
+    assert (tmp_path / "checkpoint.pt").read_bytes() == kept
+    assert not (tmp_path / "checkpoint.tmp").exists()
+
+
+def test_the_best_is_never_from_before_contrast(run: Run, tmp_path: Path) -> None:
+    objective = replace(CONFIG.objective, contrast_from=0.5)
+    run(tmp_path, replace(CONFIG, objective=objective, validation=Validation(every=1)))
+    assert read_checkpoint(tmp_path / "best.pt")["step"] > 2
