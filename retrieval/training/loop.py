@@ -55,44 +55,28 @@ def train(
             cannot be written.
         ModelError: the loss is no longer a number; the last checkpoint stays.
     """
-    with locked(folder) if processes.rank == 0 else nullcontext():
-        return _train(
-            model, sources, tokenize, config, folder, measure, targets, processes, progress
-        )
-
-
-def _train(
-    model: RwkvClip,
-    sources: Sequence[Source],
-    tokenize: Tokenize,
-    config: TrainingConfig,
-    folder: Path,
-    measure: Measure,
-    targets: Targets | None,
-    processes: Processes,
-    progress: Callable[[int, Figures], None],
-) -> TrainingState:
     if config.hardware.checkpointing:
         checkpoint_blocks(model)
     average = start_average(model, config.recipe.average)
     optimizer = Optimizer(model, config.recipe)
     state = TrainingState(model, optimizer, average, fingerprint(sources))
-    restore_state(state, config, folder)
-    processes.agree(state.step, [p.data for p in model.parameters()])
-    if processes.rank == 0:
-        _cut_log(folder / LOG_FILE, state.step)
-    window = _Window()
-    for batch in _batches(sources, tokenize, config, model, targets, state.step, processes):
-        figures = _step(state, batch, config, processes)
-        window.add(figures, batch.images_in_all)
-        progress(state.step, figures)
-        if state.step % config.validation.every == 0 or state.step == config.recipe.steps:
-            if processes.rank == 0:
-                measured = window.means() | measure(state.judged)
-                _keep(state, config, folder, measured)
-                progress(state.step, measured)
-            processes.wait()
-            window = _Window()
+    with locked(folder) if processes.rank == 0 else nullcontext():
+        restore_state(state, config, folder)
+        processes.agree(state.step, [p.data for p in model.parameters()])
+        if processes.rank == 0:
+            _cut_log(folder / LOG_FILE, state.step)
+        window = _Window()
+        for batch in _batches(sources, tokenize, config, model, targets, state.step, processes):
+            figures = _step(state, batch, config, processes)
+            window.add(figures, batch.images_in_all)
+            progress(state.step, figures)
+            if state.step % config.validation.every == 0 or state.step == config.recipe.steps:
+                if processes.rank == 0:
+                    measured = window.means() | measure(state.judged)
+                    _keep(state, config, folder, measured)
+                    progress(state.step, measured)
+                processes.wait()
+                window = _Window()
     return state
 
 
