@@ -39,7 +39,10 @@ def test_registry() -> None:
     assert [name for name, spec in MODELS.items() if spec.repository is None] == [DEFAULT_MODEL]
 
 
-def test_unknown_name_lists_those_there_are() -> None:
+def test_unknown_name_lists_those_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RWKVSEARCH_HOME", str(tmp_path))
     with pytest.raises(ModelError) as caught:
         find_spec("b64")
     assert str(caught.value) == f"no model is called 'b64'; there are {', '.join(MODELS)}"
