@@ -1,5 +1,6 @@
 """Labelled photographs in WebDataset shards: tars of `key.jpg` and `key.txt`."""
 
+import io
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -60,14 +61,23 @@ def read_classes(source: str | Path) -> dict[str, tuple[str, ...]]:
     """
     shards = find_shards(source)
     labels = {entry.text for shard in shards for entry in _read_shard(shard, with_image=False)}
-    classes = {
-        text: tuple(name.strip() for name in text.split(",") if name.strip())
-        for text in sorted(labels)
-    }
+    classes = {text: split_label(text) for text in sorted(labels)}
     nameless = [text for text, names in classes.items() if not names]
     if nameless:
         raise DataError(f"{source}: the label {nameless[0]!r} holds no name")
     return classes
+
+
+def split_label(text: str) -> tuple[str, ...]:
+    """The synonyms of a class: `soda bottle, pop bottle` has two."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def add_member(archive: tarfile.TarFile, name: str, content: bytes) -> None:
+    """Add a file with this content to a tar that is being written."""
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    archive.addfile(member, io.BytesIO(content))
 
 
 def _glob(pattern: Path) -> list[Path]:

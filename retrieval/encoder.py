@@ -75,7 +75,7 @@ class Encoder:
         if precision not in get_args(Precision):
             known = ", ".join(get_args(Precision))
             raise ModelError(f"no precision is called {precision!r}; there are {known}")
-        place = usable_device(device or os.environ.get("RWKVSEARCH_DEVICE") or "cpu")
+        place = usable_device(device_name(device))
         if precision == "int8" and place.type != "cpu":
             raise ModelError(f"int8 runs on a CPU only, not on {place}: use bf16")
         return cls(*load_model(name), place, precision)
@@ -169,6 +169,11 @@ def load_model(name: str) -> tuple[RwkvClip, ModelCard]:
     except ModelError as error:
         raise ModelError(f"{path.with_name(CONFIG_FILE)}: {error}") from error
     return build(config, load_tensors(path), str(path)), card
+
+
+def device_name(asked: str | None) -> str:
+    """Return the device to use: what is asked for, else `$RWKVSEARCH_DEVICE`, else the CPU."""
+    return asked or os.environ.get("RWKVSEARCH_DEVICE") or "cpu"
 
 
 def usable_device(name: str) -> torch.device:

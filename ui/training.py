@@ -1,6 +1,5 @@
 """`rwkvsearch train`: which run, from which data, and what becomes of it."""
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -63,11 +62,10 @@ def train(
         start = str(Path(start).absolute())
     settings = replace(settings, start=start or settings.start, recipe=recipe)
     home = data or (config.parent if config else Path())
-    place = device or os.environ.get("RWKVSEARCH_DEVICE") or "cpu"
     with TrainingProgress(recipe.steps) as progress:
         try:
             first = train_run(
-                settings, home, to, device=place, told=progress.tell, progress=progress
+                settings, home, to, device=device, told=progress.tell, progress=progress
             )
         except KeyboardInterrupt:
             progress.tell("stopped; the same command goes on from the last checkpoint, if any")

@@ -7,7 +7,6 @@ RWKV-CLIP fine-tunes LLaMA3 on answers of a larger model: sources in, descriptio
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +15,7 @@ from rwkvsearch.data.descriptions.asking import question_of
 from rwkvsearch.data.descriptions.prompts import INSTRUCTION
 from rwkvsearch.data.descriptions.texts import Described
 from rwkvsearch.data.errors import DataError
+from rwkvsearch.data.files import replacing
 
 Format = Literal["alpaca", "sharegpt"]
 DATASET_INFO = "dataset_info.json"
@@ -86,12 +86,5 @@ def _info(path: Path) -> dict[str, Any]:
 
 
 def _write(path: Path, document: Any) -> None:
-    part = path.with_name(f".{path.name}.part")
-    try:
-        with part.open("w", encoding="utf-8") as file:
-            json.dump(document, file, indent=2, ensure_ascii=False)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing(path) as file:
+        file.write(json.dumps(document, indent=2, ensure_ascii=False).encode())

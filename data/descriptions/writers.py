@@ -22,6 +22,7 @@ from rwkvsearch.data.descriptions.store import SHARD_NAME
 from rwkvsearch.data.descriptions.texts import KINDS, Described, Item
 from rwkvsearch.data.errors import DataError
 from rwkvsearch.data.images import read_picture
+from rwkvsearch.data.shards import add_member
 
 _AS_THEY_ARE = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp"}
 _ROWS_AT_ONCE = 1000
@@ -234,9 +235,7 @@ class ShardWriter(Writer):
 
     def _member(self, name: str, content: bytes) -> None:
         assert self._tar is not None
-        member = tarfile.TarInfo(name)
-        member.size = len(content)
-        self._tar.addfile(member, io.BytesIO(content))
+        add_member(self._tar, name, content)
 
     def _close_shard(self) -> None:
         if self._tar is not None:

@@ -17,6 +17,7 @@ from rwkvsearch.data.descriptions.store import load_descriptions
 from rwkvsearch.data.descriptions.texts import ImageSource
 from rwkvsearch.data.errors import DataError, ImageError
 from rwkvsearch.data.images import IMAGE_SUFFIXES, read_image
+from rwkvsearch.data.shards import split_label
 from rwkvsearch.retrieval.training.config import DataConfig
 
 logger = logging.getLogger(__name__)
@@ -178,9 +179,8 @@ def reduce(content: bytes, short_side: int) -> Image.Image:
 
 
 def label_names(label: str) -> list[str]:
-    """Return the names of a class: `Sea_star, starfish` has two."""
-    names = (name.strip().replace("_", " ") for name in label.split(","))
-    return [name for name in names if name]
+    """Return the names of a class, as they are written in sentences."""
+    return [name.replace("_", " ") for name in split_label(label)]
 
 
 def sentences(names: Sequence[str]) -> tuple[str, ...]:

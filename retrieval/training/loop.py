@@ -9,6 +9,7 @@ from contextlib import nullcontext, suppress
 from pathlib import Path
 
 from rwkvsearch.data.errors import ModelError
+from rwkvsearch.data.files import replacing
 from rwkvsearch.retrieval.rwkv_clip.model import RwkvClip
 from rwkvsearch.retrieval.training.config import TrainingConfig
 from rwkvsearch.retrieval.training.examples import Source, fingerprint
@@ -201,6 +202,5 @@ def _log(path: Path, figures: Figures) -> None:
 def _cut_log(path: Path, step: int) -> None:
     """Drop the lines after `step`: of a run that was stopped between its log and its checkpoint."""
     kept = [line for line in read_log(path) if line["step"] <= step]
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-    temporary.replace(path)
+    with replacing(path) as file:
+        file.writelines(json.dumps(line).encode() + b"\n" for line in kept)

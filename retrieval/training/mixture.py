@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from typing import Protocol
 
 import numpy as np
@@ -124,8 +125,7 @@ def make_batch(
         random = np.random.default_rng((seed, plan.step, number))
         return augment(plan.examples[number].picture.open(size), size, random, least_area)
 
-    with ThreadPoolExecutor() as pool:
-        views = list(pool.map(view, images))
+    views = list(_readers().map(view, images))
     patch_targets = text_targets = None
     if targets is not None:
         patch_targets = crop_targets(
@@ -145,6 +145,11 @@ def make_batch(
         patch_targets,
         text_targets,
     )
+
+
+@cache
+def _readers() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(thread_name_prefix="reader")
 
 
 def share_of(end: int, part: int, parts: int, start: int = 0) -> tuple[int, int]:

