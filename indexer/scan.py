@@ -10,7 +10,8 @@ from sqlalchemy import exists, select
 from sqlalchemy.orm import Session
 
 from rwkvsearch.data.errors import DataError
-from rwkvsearch.data.images import find_images, system_reason
+from rwkvsearch.data.images import system_reason
+from rwkvsearch.data.walk import find_images
 from rwkvsearch.indexer.catalog import EmbeddingRow, FileRow, RootRow
 from rwkvsearch.indexer.library import Library
 

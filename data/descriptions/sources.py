@@ -10,8 +10,8 @@ from rwkvsearch.data.captions import has_captions, load_captions
 from rwkvsearch.data.descriptions.tars import Sample, read_samples
 from rwkvsearch.data.descriptions.texts import ImageSource, Item, one_line
 from rwkvsearch.data.errors import DataError
-from rwkvsearch.data.images import find_images
 from rwkvsearch.data.shards import find_shards
+from rwkvsearch.data.walk import find_images
 
 
 def find_items(
