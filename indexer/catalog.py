@@ -31,8 +31,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from rwkvsearch.data.errors import LibraryError
+from rwkvsearch.indexer.migrations import MIGRATIONS, SCHEMA_VERSION
 
-SCHEMA_VERSION = 1
 WRITES = "rwkvsearch_writes"
 
 
@@ -56,16 +56,25 @@ class Table(DeclarativeBase):
 
 
 class RootRow(Table):
-    """A folder (or single image file) given to `sync`; `path` is absolute and resolved."""
+    """Where files come from; `path` is absolute and resolved.
+
+    `folder`: walked. `shard`: a tar whose members are the files. `loose`: the one row, with the path
+    `/`, of files that were named one by one.
+    """
 
     __tablename__ = "roots"
     id: Mapped[int] = mapped_column(primary_key=True)
     path: Mapped[Path] = mapped_column(OsPath, unique=True)
+    kind: Mapped[str] = mapped_column(server_default="folder")
     synced_at: Mapped[float | None]  # seconds since 1970
 
 
 class ImageRow(Table):
-    """A content: the SHA-256 of the file's bytes, and the upright size in pixels."""
+    """A content: the SHA-256 of the file's bytes, and what the picture says of itself.
+
+    `width` and `height` are upright, in pixels. `perceptual_hash` is None until the picture was
+    read by a version that knows it; the columns after it are as in `data.metadata.Metadata`.
+    """
 
     __tablename__ = "images"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -73,10 +82,22 @@ class ImageRow(Table):
     width: Mapped[int]
     height: Mapped[int]
     format: Mapped[str]
+    frames: Mapped[int] = mapped_column(server_default="1")
+    perceptual_hash: Mapped[int | None]
+    taken_at: Mapped[str | None] = mapped_column(index=True)
+    camera: Mapped[str | None]
+    lens: Mapped[str | None]
+    latitude: Mapped[float | None]
+    longitude: Mapped[float | None]
 
 
 class FileRow(Table):
-    """A file at its last sync, `path` relative to the root: good (`image_id`) or bad (`error`)."""
+    """A file at its last sync, `path` relative to the root: good (`image_id`) or bad (`error`).
+
+    `offset` is where a member of a shard begins, in bytes; its other numbers are `size` of the
+    member, `mtime_ns`, `inode` and `device` of the shard. `gone_at` (seconds since 1970) marks a
+    tombstone: the file was not there any more. `sidecars` stands for the texts beside the file.
+    """
 
     __tablename__ = "files"
     __table_args__ = (UniqueConstraint("root_id", "path"),)
@@ -86,8 +107,12 @@ class FileRow(Table):
     size: Mapped[int]
     mtime_ns: Mapped[int]
     inode: Mapped[int]
+    device: Mapped[int] = mapped_column(server_default="0")
+    offset: Mapped[int | None]
     image_id: Mapped[int | None] = mapped_column(ForeignKey("images.id"), index=True)
     error: Mapped[str | None]
+    gone_at: Mapped[float | None]
+    sidecars: Mapped[str | None]
 
 
 class ModelRow(Table):
@@ -118,14 +143,37 @@ class EmbeddingRow(Table):
     data: Mapped[bytes]
 
 
+class TextRow(Table):
+    """A text, once, however many images it belongs to."""
+
+    __tablename__ = "texts"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    text: Mapped[str] = mapped_column(unique=True)
+
+
+class TextEmbeddingRow(Table):
+    """`dim` little-endian fp16 numbers of a text, as `EmbeddingRow`."""
+
+    __tablename__ = "text_embeddings"
+    __table_args__ = (UniqueConstraint("text_id", "model"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    text_id: Mapped[int] = mapped_column(ForeignKey("texts.id"))
+    model: Mapped[int] = mapped_column(ForeignKey("models.id"))
+    data: Mapped[bytes]
+
+
 class CaptionRow(Table):
-    """A text that belongs to an image, and where it came from."""
+    """A text that belongs to an image, and where it came from.
+
+    With `file_id` it stands beside that file and goes with it; without, it is part of the content
+    or of a caption set.
+    """
 
     __tablename__ = "captions"
-    __table_args__ = (UniqueConstraint("image_id", "source", "text"),)
     id: Mapped[int] = mapped_column(primary_key=True)
-    image_id: Mapped[int] = mapped_column(ForeignKey("images.id"))
-    text: Mapped[str]
+    image_id: Mapped[int] = mapped_column(ForeignKey("images.id"), index=True)
+    file_id: Mapped[int | None] = mapped_column(ForeignKey("files.id"), index=True)
+    text_id: Mapped[int] = mapped_column(ForeignKey("texts.id"), index=True)
     source: Mapped[str]
 
 
@@ -133,7 +181,8 @@ class GenerationRow(Table):
     """A published ann file: it holds every embedding of `model` up to `max_embedding_id`.
 
     `size` in bytes and `head_sha256`, of its first 4 KiB, are checked before faiss reads the file:
-    faiss crashes the process on some damaged headers.
+    faiss crashes the process on some damaged headers. `kind` is the faiss factory string, `search`
+    the JSON of its search parameters, `ann_recall` what was measured for both, from 0 to 1.
     """
 
     __tablename__ = "generations"
@@ -146,10 +195,23 @@ class GenerationRow(Table):
     rows: Mapped[int]
     max_embedding_id: Mapped[int]
     created_at: Mapped[float]
+    kind: Mapped[str] = mapped_column(server_default="SQfp16")
+    search: Mapped[str] = mapped_column(server_default="{}")
+    ann_recall: Mapped[float | None]
+
+
+class SettingRow(Table):
+    """What was chosen for this library, such as the kind of its ann, as JSON."""
+
+    __tablename__ = "settings"
+    name: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[str]
 
 
 def open_catalog(database: Path, *, create: bool = False, read_only: bool = False) -> Engine:
     """An engine for an existing `library.sqlite`, or a new one with `create`.
+
+    A library of an older version is brought up to this one's schema.
 
     Raises:
         LibraryError: not a library, made by a newer version, or not readable.
@@ -168,7 +230,7 @@ def open_catalog(database: Path, *, create: bool = False, read_only: bool = Fals
     event.listen(engine, "begin", _begin)
     try:
         with library_errors(database):
-            _check_version(engine, database, create)
+            _check_version(engine, database, create, read_only)
     except BaseException:
         engine.dispose()
         raise
@@ -206,21 +268,38 @@ def _has_wal(database: Path) -> bool:
     return wal.exists() and wal.stat().st_size > 0
 
 
-def _check_version(engine: Engine, database: Path, create: bool) -> None:
-    with engine.connect().execution_options(**{WRITES: create}) as connection:
+def _check_version(engine: Engine, database: Path, create: bool, read_only: bool) -> None:
+    with engine.connect() as connection:
         version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
-        if version > SCHEMA_VERSION:
-            raise LibraryError(
-                f"{database} was made by a newer rwkvsearch (schema {version}, this one knows "
-                f"{SCHEMA_VERSION}); upgrade with `pip install -U rwkvsearch`"
-            )
-        if version == 0:
-            tables = connection.exec_driver_sql("SELECT count(*) FROM sqlite_schema").scalar_one()
-            if tables or not create:
-                raise LibraryError(f"{database} is not a rwkvsearch library")
-            Table.metadata.create_all(connection)
-            connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
-            connection.commit()
+        used = (
+            version or connection.exec_driver_sql("SELECT count(*) FROM sqlite_schema").scalar_one()
+        )
+    if version > SCHEMA_VERSION:
+        raise LibraryError(
+            f"{database} was made by a newer rwkvsearch (schema {version}, this one knows "
+            f"{SCHEMA_VERSION}); upgrade with `pip install -U rwkvsearch`"
+        )
+    if version == 0 and (used or not create):
+        raise LibraryError(f"{database} is not a rwkvsearch library")
+    if version < SCHEMA_VERSION and read_only:
+        raise LibraryError(
+            f"{database} was made by an older rwkvsearch (schema {version}) and cannot be "
+            "written here; open it once where it can be, such as by `rwkvsearch stats`"
+        )
+    if version < SCHEMA_VERSION:
+        _upgrade(engine)
+
+
+def _upgrade(engine: Engine) -> None:
+    """In one transaction, which a second process waits for and then finds done."""
+    with engine.connect().execution_options(**{WRITES: True}) as connection:
+        version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+        for step in range(version or SCHEMA_VERSION, SCHEMA_VERSION):
+            for statement in MIGRATIONS[step]:
+                connection.exec_driver_sql(statement)
+        Table.metadata.create_all(connection)
+        connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        connection.commit()
 
 
 def _explain(database: Path, error: DBAPIError | sqlite3.Error) -> str:

@@ -1,0 +1,37 @@
+"""How a library of an older version becomes one of this version: plain SQL, once per step.
+
+A handful of statements on one SQLite file needs no framework: the version is in its header
+(`PRAGMA user_version`), and all steps run in one transaction, so a kill leaves the old library.
+"""
+
+from __future__ import annotations
+
+MIGRATIONS: dict[int, tuple[str, ...]] = {
+    1: (
+        "ALTER TABLE roots ADD COLUMN kind VARCHAR NOT NULL DEFAULT 'folder'",
+        "ALTER TABLE images ADD COLUMN frames INTEGER NOT NULL DEFAULT 1",
+        "ALTER TABLE images ADD COLUMN perceptual_hash INTEGER",
+        "ALTER TABLE images ADD COLUMN taken_at VARCHAR",
+        "ALTER TABLE images ADD COLUMN camera VARCHAR",
+        "ALTER TABLE images ADD COLUMN lens VARCHAR",
+        "ALTER TABLE images ADD COLUMN latitude FLOAT",
+        "ALTER TABLE images ADD COLUMN longitude FLOAT",
+        "CREATE INDEX ix_images_taken_at ON images (taken_at)",
+        "ALTER TABLE files ADD COLUMN device INTEGER NOT NULL DEFAULT 0",
+        'ALTER TABLE files ADD COLUMN "offset" INTEGER',
+        "ALTER TABLE files ADD COLUMN gone_at FLOAT",
+        "ALTER TABLE files ADD COLUMN sidecars VARCHAR",
+        "ALTER TABLE generations ADD COLUMN kind VARCHAR NOT NULL DEFAULT 'SQfp16'",
+        "ALTER TABLE generations ADD COLUMN search VARCHAR NOT NULL DEFAULT '{}'",
+        "ALTER TABLE generations ADD COLUMN ann_recall FLOAT",
+        "DROP TABLE captions",  # no version has written to it
+        # A picture named by itself was a root of its own.
+        "INSERT INTO roots (path, kind) VALUES (CAST('/' AS BLOB), 'loose') ON CONFLICT DO NOTHING",
+        "UPDATE files SET path = (SELECT substr(path, 2) FROM roots WHERE id = root_id),"
+        " root_id = (SELECT id FROM roots WHERE path = CAST('/' AS BLOB))"
+        " WHERE path = CAST('.' AS BLOB)",
+        "DELETE FROM roots WHERE kind = 'folder' AND id NOT IN (SELECT root_id FROM files)",
+    ),
+}
+"""For each schema version the statements that lead to the next; new tables come by themselves."""
+SCHEMA_VERSION = max(MIGRATIONS) + 1
