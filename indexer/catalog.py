@@ -58,8 +58,8 @@ class Table(DeclarativeBase):
 class RootRow(Table):
     """Where files come from; `path` is absolute and resolved.
 
-    `folder`: walked. `shard`: a tar whose members are the files. `loose`: the one row, with the path
-    `/`, of files that were named one by one.
+    `folder`: walked. `shard`: a tar whose members are the files. `loose`: the one row, with the
+    path `/`, of files that were named one by one.
     """
 
     __tablename__ = "roots"

@@ -76,7 +76,7 @@ def test_damaged_pages(library: Library, photos: Path, encoder: Any) -> None:
     library.close()
     database = library.path / "library.sqlite"
     data = bytearray(database.read_bytes())
-    data[4096:] = os.urandom(len(data) - 4096)
+    data[5 * 4096 :] = os.urandom(len(data) - 5 * 4096)  # the first hold the schema
     database.write_bytes(data)
     with Library.open(library.path) as damaged:
         for use in (damaged.stats, damaged.models, lambda: sync(damaged, [photos], encoder)):

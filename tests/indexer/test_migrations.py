@@ -7,11 +7,12 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from sqlalchemy import inspect
+
 from rwkvsearch.data.errors import LibraryError
 from rwkvsearch.indexer.catalog import Table, open_catalog
 from rwkvsearch.indexer.library import Library
 from rwkvsearch.indexer.migrations import MIGRATIONS, SCHEMA_VERSION
-from sqlalchemy import inspect
 
 FIRST = """
 CREATE TABLE roots (id INTEGER NOT NULL, path BLOB NOT NULL, synced_at FLOAT,
