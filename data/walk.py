@@ -1,60 +1,192 @@
-"""Find the pictures below a folder."""
+"""Walk a folder: its pictures with their stat, and the text files that may belong to them."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rwkvsearch.data.images import IMAGE_SUFFIXES, system_reason
 
+if TYPE_CHECKING:
+    from pathspec import GitIgnoreSpec
 
-def find_images(
-    root: Path, *, on_error: Callable[[Path, str], None] | None = None
-) -> Iterator[Path]:
-    """Yield every image file below `root`, or `root` itself if it is one, in sorted order.
+IGNORE_FILE = ".rwkvsearchignore"
+_TEXT_SUFFIXES = frozenset({".txt", ".json", ".xmp"})
 
-    Hidden names are skipped. Links to files are used, links to folders are not followed. A folder
-    that cannot be listed goes to `on_error` with its reason and does not stop the walk.
+OnError = Callable[[Path, str], None]
+
+
+@dataclass(frozen=True)
+class Listing:
+    """One folder: its pictures by name, sorted, and the stat of the text files beside them."""
+
+    folder: Path
+    pictures: dict[str, os.stat_result]
+    texts: dict[str, os.stat_result]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a walk leaves out, beside hidden names and whatever `.rwkvsearchignore` files say.
+
+    `exclude` holds patterns in the syntax of gitignore, relative to where the walk starts;
+    `skip` folders that are never entered. Links are not followed unless `follow_links`.
     """
-    waiting = [(root, not _is_file(root))]
+
+    exclude: Sequence[str] = ()
+    skip: frozenset[Path] = frozenset()
+    follow_links: bool = False
+
+
+def find_images(root: Path, *, on_error: OnError | None = None) -> Iterator[Path]:
+    """Yield every picture below `root`, or `root` itself if it is one, in the order of `walk`."""
+    if _is_file(root):
+        if is_image_name(root.name):
+            yield root
+        return
+    for listing in walk(root, on_error=on_error):
+        yield from (listing.folder / name for name in listing.pictures)
+
+
+def walk(
+    root: Path, rules: Rules | None = None, *, on_error: OnError | None = None
+) -> Iterator[Listing]:
+    """Yield those of `root` and the folders below it that hold pictures, sorted, parents first.
+
+    Hidden names and what the rules leave out are skipped. A folder or file that cannot be read goes
+    to `on_error` with its reason and does not stop the walk; so does a folder whose ignore file
+    cannot be read, because nothing may be taken that it would have kept out.
+
+    Links that are followed never lead in circles: a link to a folder is entered once, and only when
+    the walk would not come there anyway.
+    """
+    walker = _Walker(root, rules or Rules(), on_error or (lambda path, reason: None))
+    waiting = [_Folder(root, "", walker.first_patterns())]
     while waiting:
-        path, is_folder = waiting.pop()
-        if is_folder:
-            waiting.extend(reversed(_list(path, on_error)))
-        elif _is_image_name(path.name):
-            yield path
+        folder = waiting.pop()
+        listing, inner = walker.list(folder)
+        waiting.extend(reversed(inner))
+        if listing.pictures:
+            yield listing
 
 
-def _list(folder: Path, on_error: Callable[[Path, str], None] | None) -> list[tuple[Path, bool]]:
-    """The folders (True) and image files (False) in `folder`, sorted by name."""
-    try:
-        with os.scandir(folder) as entries:
-            found = sorted((e for e in entries if e.name[0] != "."), key=lambda e: e.name)
-    except OSError as error:
-        if on_error is not None:
-            on_error(folder, system_reason(error))
-        return []
-    kinds = ((folder / entry.name, _is_folder_or_image(entry)) for entry in found)
-    return [(path, kind) for path, kind in kinds if kind is not None]
+def is_image_name(name: str) -> bool:
+    """Whether a file of this name is taken for a picture: by its suffix."""
+    return Path(name).suffix.lower() in IMAGE_SUFFIXES
 
 
-def _is_folder_or_image(entry: os.DirEntry[str]) -> bool | None:
-    # is_file follows a link and raises on a circle of links.
-    with suppress(OSError):
+@dataclass(frozen=True)
+class _Patterns:
+    """Patterns and the folder they are relative to: its path below the root, `` or `a/b/`."""
+
+    base: str
+    spec: GitIgnoreSpec
+
+
+@dataclass(frozen=True)
+class _Folder:
+    path: Path
+    relative: str
+    patterns: tuple[_Patterns, ...]
+
+
+@dataclass
+class _Walker:
+    root: Path
+    rules: Rules
+    on_error: OnError
+    linked: set[tuple[int, int]] = field(default_factory=set)
+
+    def first_patterns(self) -> tuple[_Patterns, ...]:
+        return (_Patterns("", _spec(self.rules.exclude)),) if self.rules.exclude else ()
+
+    def list(self, folder: _Folder) -> tuple[Listing, list[_Folder]]:
+        """What is in a folder, and the folders in it that are still to be walked."""
+        listing, inner = Listing(folder.path, {}, {}), []
+        try:
+            with os.scandir(folder.path) as found:
+                entries = sorted(found, key=lambda entry: entry.name)
+            patterns = self._patterns(folder, entries)
+        except OSError as error:
+            of_rules = str(error.filename).endswith(IGNORE_FILE)
+            name = f"{IGNORE_FILE}: " if of_rules else ""
+            self.on_error(folder.path, name + system_reason(error))
+            return listing, []
+        for entry in entries:
+            if self._is_left_out(folder, patterns, entry):
+                continue
+            path = folder.path / entry.name
+            try:
+                if self._is_folder(entry):
+                    if path not in self.rules.skip:
+                        inner.append(_Folder(path, f"{folder.relative}{entry.name}/", patterns))
+                elif (kind := self._kind(entry, listing)) is not None:
+                    kind[entry.name] = entry.stat(follow_symlinks=self.rules.follow_links)
+            except FileNotFoundError:
+                continue  # it went away, or the link leads nowhere
+            except OSError as error:
+                if not entry.is_symlink():  # a circle of links
+                    self.on_error(path, system_reason(error))
+        return listing, inner
+
+    def _patterns(self, folder: _Folder, entries: list[os.DirEntry[str]]) -> tuple[_Patterns, ...]:
+        """Those that hold in a folder; the ones of the command line keep the last word."""
+        if not any(entry.name == IGNORE_FILE for entry in entries):
+            return folder.patterns
+        lines = (folder.path / IGNORE_FILE).read_text("utf-8", "replace").splitlines()
+        at = len(folder.patterns) - bool(self.rules.exclude)
+        own = _Patterns(folder.relative, _spec(lines))
+        return (*folder.patterns[:at], own, *folder.patterns[at:])
+
+    def _is_left_out(
+        self, folder: _Folder, patterns: tuple[_Patterns, ...], entry: os.DirEntry[str]
+    ) -> bool:
+        if entry.name[0] == ".":
+            return True
+        with suppress(OSError):
+            follow = self.rules.follow_links
+            slash = "/" if patterns and entry.is_dir(follow_symlinks=follow) else ""
+            path = f"{folder.relative}{entry.name}{slash}"
+            for part in reversed(patterns):
+                verdict = part.spec.check_file(path[len(part.base) :]).include
+                if verdict is not None:
+                    return verdict
+        return False
+
+    def _is_folder(self, entry: os.DirEntry[str]) -> bool:
         if entry.is_dir(follow_symlinks=False):
             return True
-        if _is_image_name(entry.name) and entry.is_file():
+        if not (self.rules.follow_links and entry.is_symlink() and entry.is_dir()):
             return False
-    return None
+        target = Path(entry.path).resolve()
+        if target.is_relative_to(self.root) or self.root.is_relative_to(target):
+            return False
+        status = target.stat()
+        new = (status.st_dev, status.st_ino) not in self.linked
+        self.linked.add((status.st_dev, status.st_ino))
+        return new
+
+    def _kind(self, entry: os.DirEntry[str], listing: Listing) -> dict[str, os.stat_result] | None:
+        """The part of the listing where a file belongs, None for any other entry."""
+        if not entry.is_file(follow_symlinks=self.rules.follow_links):
+            return None
+        if is_image_name(entry.name):
+            return listing.pictures
+        suffix = Path(entry.name).suffix.lower()
+        return listing.texts if suffix in _TEXT_SUFFIXES else None
+
+
+def _spec(lines: Sequence[str]) -> GitIgnoreSpec:
+    from pathspec import GitIgnoreSpec
+
+    return GitIgnoreSpec.from_lines(lines)
 
 
 def _is_file(path: Path) -> bool:
     with suppress(OSError):
         return path.is_file()
     return False
-
-
-def _is_image_name(name: str) -> bool:
-    return Path(name).suffix.lower() in IMAGE_SUFFIXES
