@@ -1,44 +1,26 @@
-"""Read pictures: RGB, upright and whole, or an `ImageError`.
-
-The decoders are asked for directly instead of through `PIL.Image.open`: only the formats promised
-here can ever run (no PostScript, no fonts), and Pillow's bomb warning, which depends on the warning
-filters and the pixel limit of the whole process, is replaced by a limit per call.
-"""
+"""Read pictures: RGB, upright and whole, or an `ImageError`."""
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-import numpy as np
-from PIL import ExifTags, Image
-from PIL.AvifImagePlugin import AvifImageFile
-from PIL.BmpImagePlugin import BmpImageFile
-from PIL.GifImagePlugin import GifImageFile
-from PIL.ImageFile import ImageFile
-from PIL.JpegImagePlugin import JpegImageFile
-from PIL.PngImagePlugin import PngImageFile
-from PIL.TiffImagePlugin import TiffImageFile
-from PIL.WebPImagePlugin import WebPImageFile
+from PIL import Image
 
+from rwkvsearch.data.colour import to_rgb
+from rwkvsearch.data.decode import open_picture
 from rwkvsearch.data.errors import ImageError
+from rwkvsearch.data.metadata import Metadata
+from rwkvsearch.data.raw import RAW_SUFFIXES
 
-IMAGE_SUFFIXES: frozenset[str] = frozenset(
-    {".jpg", ".jpeg", ".png", ".webp", ".avif", ".gif", ".bmp", ".tif", ".tiff"}
-)
+IMAGE_SUFFIXES: frozenset[str] = RAW_SUFFIXES | {
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".avif", ".gif", ".bmp"),
+    *(".tif", ".tiff", ".heic", ".heif", ".hif"),
+}
 MAX_MEGAPIXELS = 128.0
+MAX_BYTES = 1 << 30
 
-_DECODERS: tuple[type[ImageFile], ...] = (
-    JpegImageFile,
-    PngImageFile,
-    WebPImageFile,
-    AvifImageFile,
-    GifImageFile,
-    BmpImageFile,
-    TiffImageFile,
-)
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -54,44 +36,73 @@ _UPRIGHT = {
 class Picture:
     """A decoded picture and what its file said: upright `width` and `height` in pixels, `format`.
 
-    `image` may be smaller than `width` x `height` when the decoder was asked to scale.
+    `image` may be smaller than `width` x `height` when the decoder was asked to scale, or when the
+    file is a RAW with a smaller preview. `frames` beyond 1: `image` is the first of them.
     """
 
     image: Image.Image
     width: int
     height: int
     format: str
+    frames: int = 1
+    metadata: Metadata = Metadata()
 
 
 def read_image(
-    source: Path | BinaryIO, *, min_side: int | None = None, max_megapixels: float = MAX_MEGAPIXELS
+    source: Path | BinaryIO,
+    *,
+    min_side: int | None = None,
+    max_megapixels: float = MAX_MEGAPIXELS,
+    max_bytes: int = MAX_BYTES,
 ) -> Image.Image:
-    """Read one picture as upright RGB, transparency over white.
+    """Read one picture as upright 8-bit sRGB, transparency over white.
 
-    With `min_side` a JPEG may come out smaller, its short side never below `2 * min_side` pixels
-    unless the file is. `max_megapixels` is checked against the header before decoding.
+    With `min_side` it may come out smaller where its format can be decoded so (JPEG, RAW, HEIC
+    with a preview), its short side never below `2 * min_side` pixels unless the file is.
+    `max_megapixels` and `max_bytes` are checked before decoding.
 
     Raises:
         ImageError: the picture cannot be used; `reason` is short and stable.
     """
-    return read_picture(source, min_side=min_side, max_megapixels=max_megapixels).image
+    return read_picture(
+        source, min_side=min_side, max_megapixels=max_megapixels, max_bytes=max_bytes
+    ).image
 
 
 def read_picture(
-    source: Path | BinaryIO, *, min_side: int | None = None, max_megapixels: float = MAX_MEGAPIXELS
+    source: Path | BinaryIO,
+    *,
+    min_side: int | None = None,
+    max_megapixels: float = MAX_MEGAPIXELS,
+    max_bytes: int = MAX_BYTES,
 ) -> Picture:
-    """`read_image`, with the size and format that the file declares."""
-    name = str(source if isinstance(source, Path) else getattr(source, "name", "<stream>"))
+    """`read_image`, with what the file declares and says about the picture."""
+    name = _name(source)
     try:
         if isinstance(source, Path):
             with source.open("rb") as stream:
-                return _decode(name, stream, min_side, max_megapixels)
-        return _decode(name, source, min_side, max_megapixels)
+                return _read(name, stream, min_side, max_megapixels, max_bytes)
+        return _read(name, source, min_side, max_megapixels, max_bytes)
     except ImageError:
         raise
     # Decoders raise whatever a malformed file leads them to: SyntaxError, struct.error, zlib.error.
     except Exception as error:
         raise ImageError(name, _reason(error)) from error
+
+
+def read_metadata(source: Path | BinaryIO) -> Metadata:
+    """What the file of a picture says about it, as `Picture.metadata`; empty if it says nothing.
+
+    The picture is not decoded (of a PNG, what comes behind its pixels is not seen). Never raises.
+    """
+    name = _name(source)
+    try:
+        if isinstance(source, Path):
+            with source.open("rb") as stream:
+                return open_picture(name, stream, source.suffix.lower(), MAX_MEGAPIXELS).metadata()
+        return open_picture(name, source, Path(name).suffix.lower(), MAX_MEGAPIXELS).metadata()
+    except Exception:
+        return Metadata()
 
 
 def system_reason(error: OSError) -> str:
@@ -100,65 +111,39 @@ def system_reason(error: OSError) -> str:
     return known.get(type(error), f"unreadable: {(error.strerror or str(error)).lower()}")
 
 
-def _decode(name: str, stream: BinaryIO, min_side: int | None, max_megapixels: float) -> Picture:
-    image = _open(name, stream)
-    megapixels = image.width * image.height / 1e6
-    if megapixels > max_megapixels:
-        raise ImageError(name, f"too large: {megapixels:.4g} megapixels (limit {max_megapixels:g})")
-    width, height = image.size
-    if min_side is not None:
+def _read(
+    name: str,
+    stream: BinaryIO,
+    min_side: int | None,
+    max_megapixels: float,
+    max_bytes: int,
+) -> Picture:
+    _check_bytes(name, stream, max_bytes)
+    opened = open_picture(name, stream, Path(name).suffix.lower(), max_megapixels)
+    image = opened.image
+    if min_side is not None and hasattr(image, "draft"):
         image.draft("RGB", (2 * min_side, 2 * min_side))
     image.load()
-    turn = _UPRIGHT.get(_orientation(image))
-    if turn in (
-        Image.Transpose.TRANSPOSE,
-        Image.Transpose.ROTATE_270,
-        Image.Transpose.TRANSVERSE,
-        Image.Transpose.ROTATE_90,
-    ):
-        width, height = height, width
+    metadata = opened.metadata()
+    orientation = opened.orientation(metadata)
+    width, height = opened.upright_size(orientation)
+    turn = _UPRIGHT.get(orientation)
     upright = image if turn is None else image.transpose(turn)
-    return Picture(_to_rgb(upright), width, height, image.format or "")
+    rgb = to_rgb(upright, image.info.get("icc_profile"))
+    return Picture(rgb, width, height, opened.format, opened.frames(), metadata)
 
 
-def _open(name: str, stream: BinaryIO) -> ImageFile:
-    prefix = stream.read(16)
-    stream.seek(0)
-    if not prefix:
-        raise ImageError(name, "empty file")
-    for decoder in _DECODERS:
-        accept = Image.OPEN[decoder.format or ""][1]
-        if accept is not None and accept(prefix) is True:
-            return decoder(stream)
-    raise ImageError(name, "not an image")
+def _check_bytes(name: str, stream: BinaryIO, limit: int) -> None:
+    size = stream.seek(0, 2)
+    if size > limit:
+        raise ImageError(
+            name,
+            f"too large: {size >> 20} megabytes (limit {limit >> 20}, raise with --max-megabytes)",
+        )
 
 
-def _orientation(image: Image.Image) -> int:
-    # A damaged EXIF block says nothing about the picture: take it as upright.
-    with suppress(Exception):
-        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
-    return 1
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):
-        image = _to_8_bit(image)
-    if image.has_transparency_data:
-        colour = image.convert("RGBA")
-        white = Image.new("RGBA", colour.size, "white")
-        return Image.alpha_composite(white, colour).convert("RGB")
-    if image.mode != "RGB":
-        return image.convert("RGB")
-    # The result must not hold on to the file behind it.
-    return image.copy() if isinstance(image, ImageFile) else image
-
-
-def _to_8_bit(image: Image.Image) -> Image.Image:
-    """16-bit grey by its high byte; Pillow's own conversion clips everything above 255 to white."""
-    values = np.asarray(image)
-    if image.mode != "I" or values.max(initial=0) > 255:
-        values = values >> 8
-    return Image.fromarray(values.clip(0, 255).astype(np.uint8))
+def _name(source: Path | BinaryIO) -> str:
+    return str(source if isinstance(source, Path) else getattr(source, "name", "<stream>"))
 
 
 def _reason(error: Exception) -> str:

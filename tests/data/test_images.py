@@ -159,7 +159,9 @@ def test_reasons(tmp_path: Path) -> None:
     assert reason(b"%!PS-Adobe-3.0 EPSF-3.0\n") == "not an image"
     assert reason(tmp_path / "none.jpg") == "file not found"
     assert reason(tmp_path) == "unreadable: is a directory"
-    assert reason(png_header(20000, 10000)) == "too large: 200 megapixels (limit 128)"
+    assert reason(png_header(20000, 10000)) == (
+        "too large: 200 megapixels (limit 128, raise with --max-megapixels)"
+    )
     assert reason(png_header(20, 10)).startswith(("truncated file", "unreadable: "))
     with pytest.raises(ImageError, match="text.png: not an image"):
         read_image(text)
@@ -183,7 +185,9 @@ def test_limit_is_ours_whatever_the_warning_filters(warning_filter: str) -> None
     with warnings.catch_warnings():
         warnings.simplefilter(warning_filter)  # type: ignore[arg-type]
         assert read_image(io.BytesIO(data)).size == (10000, 9000)
-        assert reason(data, max_megapixels=50) == "too large: 90 megapixels (limit 50)"
+        assert reason(data, max_megapixels=50) == (
+            "too large: 90 megapixels (limit 50, raise with --max-megapixels)"
+        )
     assert before == Image.MAX_IMAGE_PIXELS
 
 

@@ -142,7 +142,7 @@ def test_too_large_is_tried_again_with_another_limit(
     report = sync(library, [photos], encoder, max_megapixels=1e-4)
     assert counts(report) == (0, 0, 0, 0, 10)
     assert {reason for _, reason in report.errors} == {
-        "too large: 0.000256 megapixels (limit 0.0001)"
+        "too large: 0.000256 megapixels (limit 0.0001, raise with --max-megapixels)"
     }
     assert counts(sync(library, [photos], encoder)) == (10, 0, 0, 0, 0)
 

@@ -173,7 +173,7 @@ def make_bad_folder(folder: Path) -> tuple[set[bytes], dict[str, str]]:
         "truncated.jpg": "truncated file",
         "empty.jpg": "empty file",
         "text.png": "not an image",
-        "bomb.png": "too large: 200 megapixels (limit 128)",
+        "bomb.png": "too large: 200 megapixels (limit 128, raise with --max-megapixels)",
         "secret.png": "permission denied",
     }
     return {*names, b"whole.jpg"}, reasons
