@@ -24,7 +24,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 from rwkvsearch.data.errors import ImageError
 from rwkvsearch.data.frames import count_gif_frames
 from rwkvsearch.data.metadata import Metadata, container_metadata, image_metadata, merge
-from rwkvsearch.data.raw import Preview, open_container, raw_format, read_preview
+from rwkvsearch.data.raw import Preview, raw_format, raw_metadata, read_preview
 from rwkvsearch.data.tiff import Tiff, open_tiff
 
 SIDEWAYS = frozenset({5, 6, 7, 8})
@@ -51,7 +51,7 @@ class Opened:
     """A picture whose header has been read; `image` is not decoded before it is loaded.
 
     `width` and `height` are what the file declares, in pixels as they are stored. `turned`: the
-    decoder itself turns the picture upright. `tiff`: the directories of a TIFF or RAW file.
+    decoder itself turns the picture upright. `tiff`: the directories of a TIFF file.
     """
 
     image: Image.Image
@@ -73,12 +73,11 @@ class Opened:
 
     def metadata(self) -> Metadata:
         """What the file says about the picture; call it once the image is loaded."""
-        found = [container_metadata(self.tiff)] if self.tiff else []
-        if self.format != "TIFF":
-            found.append(image_metadata(self.image))
         if self.preview is not None:
-            found.append(Metadata(taken_at=self.preview.taken_at, lens=self.preview.lens))
-        return merge(*found)
+            return merge(raw_metadata(self.stream, self.format), image_metadata(self.image))
+        if self.tiff is not None:
+            return container_metadata(self.tiff)
+        return image_metadata(self.image)
 
     def orientation(self, metadata: Metadata) -> int:
         """The EXIF orientation that is still to be applied to the image."""
@@ -115,7 +114,7 @@ def open_picture(name: str, stream: BinaryIO, suffix: str, max_megapixels: float
         raise ImageError(name, "empty file")
     raw = raw_format(stream, prefix, suffix)
     if raw is not None:
-        opened = _open_raw(name, stream, raw, prefix)
+        opened = _open_raw(name, stream, raw)
     else:
         decoder = _decoder(name, prefix)
         if decoder is WebPImageFile:
@@ -133,13 +132,11 @@ def open_picture(name: str, stream: BinaryIO, suffix: str, max_megapixels: float
     return opened
 
 
-def _open_raw(name: str, stream: BinaryIO, kind: str, prefix: bytes) -> Opened:
+def _open_raw(name: str, stream: BinaryIO, kind: str) -> Opened:
     preview = read_preview(name, stream)
     image = preview.image or JpegImageFile(io.BytesIO(preview.jpeg))
     width, height = preview.width or image.width, preview.height or image.height
-    return Opened(
-        image, kind, width, height, stream, tiff=open_container(stream, prefix), preview=preview
-    )
+    return Opened(image, kind, width, height, stream, preview=preview)
 
 
 def _decoder(name: str, prefix: bytes) -> type[ImageFile]:

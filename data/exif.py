@@ -24,11 +24,23 @@ def read_exif(block: bytes) -> Metadata:
     return read_tiff(open_tiff(io.BytesIO(block), start))
 
 
+def read_part(block: bytes) -> Metadata:
+    """Read a block that is one part of EXIF by itself, as CR3 stores main, inner and GPS part."""
+    with suppress(Exception):
+        tiff = open_tiff(io.BytesIO(block))
+        if tiff is not None:
+            part = tiff.directory(tiff.first)
+            return _read(tiff, part, part, part)
+    return Metadata()
+
+
 def read_tiff(tiff: Tiff | None) -> Metadata:
     """Read the EXIF fields of a TIFF, which may be a whole TIFF or RAW file."""
     with suppress(Exception):
         if tiff is not None:
-            return _read(tiff)
+            main = tiff.directory(tiff.first)
+            inner, gps = (_inner(tiff, main, tag) for tag in (_EXIF, _GPS))
+            return _read(tiff, main, inner, gps)
     return Metadata()
 
 
@@ -39,9 +51,9 @@ def tiff_block(tiff: Tiff, tag: int, limit: int = 1 << 20) -> bytes:
     return b""
 
 
-def _read(tiff: Tiff) -> Metadata:
-    main = tiff.directory(tiff.first)
-    inner, gps = (_inner(tiff, main, tag) for tag in (_EXIF, _GPS))
+def _read(
+    tiff: Tiff, main: dict[int, Entry], inner: dict[int, Entry], gps: dict[int, Entry]
+) -> Metadata:
     orientation = tiff.number(main.get(ORIENTATION))
     make, model = (tidy(tiff.value(main.get(tag))) for tag in (_MAKE, _MODEL))
     moments = (read_moment(decode(tiff.value(inner.get(tag)))) for tag in (_TAKEN, _DIGITIZED))
@@ -52,7 +64,11 @@ def _read(tiff: Tiff) -> Metadata:
         lens=clean(tiff.value(inner.get(_LENS))) or None,
         latitude=place[0],
         longitude=place[1],
-        texts=tuple(_texts(tiff, main, inner)),
+        texts=tuple(
+            (source, text)
+            for source, text in _texts(tiff, main, inner)
+            if text not in (make, model)
+        ),
         orientation=orientation if 1 <= orientation <= 8 else None,
     )
 

@@ -5,18 +5,15 @@ A RAW is never developed: the camera's own JPEG is quicker by far, and it is wha
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 from PIL import Image
 
 from rwkvsearch.data.errors import ImageError
-from rwkvsearch.data.texts import clean
+from rwkvsearch.data.exif import read_part
+from rwkvsearch.data.metadata import Metadata, container_metadata, merge
 from rwkvsearch.data.tiff import Tiff, open_tiff
-
-if TYPE_CHECKING:
-    from rawpy import RawPy
 
 RAW_SUFFIXES: frozenset[str] = frozenset(
     {".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".pef", ".raf", ".rw2", ".srw"}
@@ -34,13 +31,15 @@ _SUB_DIRECTORIES, _DNG_VERSION = 0x014A, 0xC612
 _COLOUR_FILTER_ARRAY = 32803
 # ARW, NEF, SRW and PEF, each with a scheme of its maker.
 _MAKERS_COMPRESSION = frozenset({32767, 34713, 32770, 32772, 65535})
+# The boxes of a CR3 that hold its EXIF lie in its first box but one, before any picture.
+_CR3_HEAD = 1 << 16
 # By LibRaw's flip. Source: LibRaw API, libraw_image_sizes_t.
 _ORIENTATION_OF_FLIP = {1: 2, 2: 4, 3: 3, 4: 5, 5: 8, 6: 6, 7: 7}
 
 
 @dataclass(frozen=True)
 class Preview:
-    """The largest preview of a RAW: a JPEG file, or an `image`; and what else LibRaw knows.
+    """The largest preview of a RAW: a JPEG file, or an `image`.
 
     `width` and `height` are those of the RAW itself, as the sensor lies; `orientation`, as in
     EXIF, turns that upright.
@@ -51,8 +50,6 @@ class Preview:
     width: int
     height: int
     orientation: int
-    taken_at: str | None
-    lens: str | None
 
 
 def raw_format(stream: BinaryIO, prefix: bytes, suffix: str) -> str | None:
@@ -98,16 +95,20 @@ def read_preview(name: str, stream: BinaryIO) -> Preview:
             width=sizes.width,
             height=sizes.height,
             orientation=_ORIENTATION_OF_FLIP.get(sizes.flip, 1),
-            taken_at=_moment(raw),
-            lens=_lens(raw),
         )
 
 
-def open_container(stream: BinaryIO, prefix: bytes) -> Tiff | None:
-    """The TIFF that holds a RAW's own metadata; CR3 and RAF have none at their start."""
-    if prefix.startswith(b"FUJIFILMCCD-RAW") or prefix[4:8] == b"ftyp":
-        return None
-    return open_tiff(stream)
+def raw_metadata(stream: BinaryIO, kind: str) -> Metadata:
+    """What a RAW says outside of its preview; empty for RAF, whose preview says it all."""
+    if kind == "RAF":
+        return Metadata()
+    if kind != "CR3":
+        tiff = open_tiff(stream)
+        return container_metadata(tiff) if tiff else Metadata()
+    stream.seek(0)
+    head = stream.read(_CR3_HEAD)
+    parts = [head.find(name) for name in (b"CMT1", b"CMT2", b"CMT4")]
+    return merge(*(read_part(head[at + 4 :]) for at in parts if at >= 0))
 
 
 def _tiff_format(tiff: Tiff, by_suffix: str | None) -> str | None:
@@ -122,19 +123,6 @@ def _tiff_format(tiff: Tiff, by_suffix: str | None) -> str | None:
         or (thumbnail_first and _MAKE in main)
     ):
         return by_suffix or "RAW"
-    return None
-
-
-def _moment(raw: RawPy) -> str | None:
-    with suppress(Exception):
-        moment = raw.other.timestamp
-        return moment.replace(microsecond=0).isoformat() if moment.year > 1980 else None
-    return None
-
-
-def _lens(raw: RawPy) -> str | None:
-    with suppress(Exception):
-        return clean(raw.lens.model) or None
     return None
 
 

@@ -15,29 +15,31 @@ DEFAULTS: frozenset[str] = frozenset(
         "binary comment",
         "charset=ascii",
         "created with gimp",
+        "created with the gimp",
+        "dcf 1.0",
         "default",
         "digital camera",
-        "dcim/camera",
         "exif_jpeg_picture",
         "jpeg picture",
-        "konica minolta digital camera",
-        "minolta digital camera",
-        "nikon digital camera",
+        "kodak action cam",
+        "kodak digital still camera",
+        "minolta dsc",
         "no comment",
         "none",
         "null",
-        "olympus digital camera",
-        "samsung digital camera",
         "sony dsc",
         "unicode",
         "unknown",
         "untitled",
-        "user comments",
         "user comment",
+        "user comments",
     }
 )
+# `OLYMPUS DIGITAL CAMERA` and its like, `EPSON DSC picture`, and the file name `DSC00019`.
+_DEFAULT_SHAPES = re.compile(
+    r"(\S+ ){1,3}digital camera|\S+ dsc picture|(dsc|img|p|pict|dscn|dscf|imgp)_?\d+(\.jpe?g)?"
+)
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\ufffe\uffff]+")
-_NO_WORD = re.compile(r"[\W_]*")
 
 
 def tidy(value: str | bytes) -> str:
@@ -48,9 +50,12 @@ def tidy(value: str | bytes) -> str:
 
 
 def clean(value: str | bytes) -> str:
-    """`tidy`, and empty for what holds no words or is a camera's default."""
+    """`tidy`, and empty for what holds no letter or is a camera's default."""
     text = tidy(value)
-    return "" if text.lower() in DEFAULTS or _NO_WORD.fullmatch(text) else text
+    lower = text.lower()
+    if lower in DEFAULTS or _DEFAULT_SHAPES.fullmatch(lower):
+        return ""
+    return text if any(character.isalpha() for character in text) else ""
 
 
 def decode(value: bytes) -> str:
