@@ -1,30 +1,39 @@
 """The best images for a query embedding: proposed by the ann, scored from the truth.
 
 The ann only proposes. `rescore` gives every score in the project, from the fp16 embeddings in
-`library.sqlite`, so a missing, old or damaged file changes how long a search takes, not its answer.
+`library.sqlite`, so a missing, old or damaged file never changes a score.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from functools import cached_property
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import select
 
 from rwkvsearch.data.errors import QueryError
-from rwkvsearch.indexer.ann import embedding_rows, load_index, newest_generation, propose
-from rwkvsearch.indexer.catalog import EmbeddingRow
-from rwkvsearch.indexer.library import IS_LIVE, Library, ModelInfo
+from rwkvsearch.indexer.ann_build import SPARE
+from rwkvsearch.indexer.ann_generation import Generation, load_generation
+from rwkvsearch.indexer.blocks import (
+    BLOCK,
+    MARGIN,
+    Block,
+    Floats,
+    Ids,
+    best_of,
+    blocks,
+    image_ids,
+    joined,
+    live_rows,
+    newest_embedding,
+)
+from rwkvsearch.indexer.library import Library, ModelInfo
 
-# fp16 rounding moves a component, so also the norm and the unscaled product, by 2**-11 at most.
-_MARGIN = 2**-10
-_SPARE = 16
-_BLOCK = 16384
+BRUTE_FORCE = 1_000
+"""Up to so many images allowed by a filter, all of them are scored; see `docs/ann.md`."""
 
-Ids = NDArray[np.int64]
-Floats = NDArray[np.float32]
 Proposals = tuple[list[Ids], Floats]
 
 
@@ -39,48 +48,32 @@ def rescore(query: NDArray[np.float32], embeddings: NDArray[np.float16]) -> NDAr
     return scores
 
 
-@dataclass(frozen=True)
-class Memory:
-    """Image ids `[m]` and fp16 embeddings `[m, D]` searched by brute force."""
-
-    ids: Ids
-    embeddings: NDArray[np.float16]
-
-    def propose(self, query: NDArray[np.float32], k: int) -> Ids:
-        """Every id that can be among the `k` best for a unit `query` `[D]`, ties included."""
-        if len(self.ids) <= k:
-            return self.ids
-        near = np.empty(len(self.ids), np.float32)
-        for start in range(0, len(near), _BLOCK):
-            part = slice(start, start + _BLOCK)
-            near[part] = self.embeddings[part].astype(np.float32) @ query
-        close: Ids = self.ids[near >= np.partition(near, -k)[-k] - 2 * _MARGIN]
-        return close
-
-
 class SearchIndex:
-    """The `rows` live images of one model as they were when it was opened. Safe among threads."""
+    """The live images of one model as they were when it was opened, less those that have gone.
 
-    def __init__(self, library: Library, model: ModelInfo) -> None:
-        """Use `SearchIndex.open`."""
+    Safe among threads. `kind` is the FAISS string of its file, None if there is none; `ann_recall`
+    the share of the exact best 10 that a search returns, as measured for the file; `exact` whether
+    every search is exact without asking for it.
+    """
+
+    def __init__(
+        self, library: Library, model: ModelInfo, generation: Generation | None = None
+    ) -> None:
+        """Use `SearchIndex.open`; `tune` hands in a generation that is not in use."""
         self._library = library
         self._model = model
         with library.read() as session:
-            generation = newest_generation(session, model)
-            self._published = load_index(library, generation)
-            self._upto = generation.max_embedding_id if generation and self._published else 0
-            of_model = EmbeddingRow.model == model.key
-            dead = select(EmbeddingRow.image_id).where(
-                of_model, EmbeddingRow.id <= self._upto, ~IS_LIVE
-            )
-            fresh = select(EmbeddingRow.image_id, EmbeddingRow.data).where(
-                of_model, EmbeddingRow.id > self._upto, IS_LIVE
-            )
-            self._dead = np.array(session.scalars(dead).all(), np.int64)
-            rows = [(image_id, data) for image_id, data in session.execute(fresh)]
-        self._fresh = Memory(*library.unpack(rows, model.dim))
-        self._mapped = self._published.ntotal - len(self._dead) if self._published else 0
-        self.rows = self._mapped + len(rows)
+            generation = generation or load_generation(library, session, model)
+            self._newest = newest_embedding(session, model)
+            back = live_rows(session, model, generation.left_out) if generation else []
+        upto = generation.upto if generation else 0
+        newer = blocks(library, model, after=upto, upto=self._newest, live=True)
+        self._fresh = joined([*newer, library.unpack(back, model.dim)])
+        self._published = generation.ann if generation else None
+        self._in_file = int(self._published.index.ntotal) if self._published else 0
+        self.kind = self._published.kind if self._published else None
+        self.exact = self._published is None or self._published.exact
+        self.ann_recall = self._published.ann_recall if self._published else 1.0
 
     @classmethod
     def open(cls, library: Library, model_id: str, preprocessing_id: str) -> Self:
@@ -91,63 +84,100 @@ class SearchIndex:
         """
         return cls(library, library.model(model_id, preprocessing_id))
 
+    @cached_property
+    def rows(self) -> int:
+        """How many images there were at the first use."""
+        return len(self._live)
+
+    @cached_property
+    def _live(self) -> Ids:
+        with self._library.read() as session:
+            return image_ids(session, self._model, self._newest, live=True)
+
     def search(
-        self, queries: NDArray[np.float32], k: int
+        self,
+        queries: NDArray[np.float32],
+        k: int,
+        among: NDArray[np.int64] | None = None,
+        *,
+        exact: bool = False,
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """The `k` best images of each query `[Q, D]`: scores `[Q, k]` and image ids `[Q, k]`.
 
-        Exact: best first, equal scores by image id. `k` is cut to `rows`.
+        Best first, equal scores by image id; only of the image ids `among`, if given. `k` is cut to
+        what there is. Scores are always exact; that nothing better exists is certain if `exact`,
+        asked for or the index's own, or `among` has few (`BRUTE_FORCE`), else as `ann_recall` says.
 
         Raises:
             QueryError: the queries have another dimension, or one has no direction.
         """
         unit = _unit(queries, self._model.dim)
-        k = min(k, self.rows)
-        scores, ids = np.empty((len(unit), k), np.float32), np.empty((len(unit), k), np.int64)
+        allowed = None if among is None else np.unique(among.astype(np.int64))
+        steps = [self._few, self._many, self._all]
+        if exact and not self.exact or allowed is not None and len(allowed) <= BRUTE_FORCE:
+            steps = [self._all]
+        most = self._in_file + len(self._fresh[0]) if allowed is None else len(allowed)
+        k = max(min(k, most), 0)
+        scores, ids = np.full((len(unit), k), -np.inf, np.float32), np.full((len(unit), k), -1)
         todo = np.arange(len(unit) if k else 0)
-        for step in (self._few, self._many, self._all):
+        for step in steps:
             if todo.size:
-                proposals, left_out = step(unit[todo], k)
+                proposals, left_out = step(unit[todo], k, allowed)
                 scores[todo], ids[todo], sure = self._best(queries[todo], k, proposals, left_out)
                 todo = todo[~sure]
-        return scores, ids
+        # Every query has met all there is if one has met less than k.
+        there = int((ids >= 0).sum(axis=1).min(initial=k))
+        return scores[:, :there], ids[:, :there]
 
-    def _few(self, queries: Floats, k: int) -> Proposals:
-        return self._propose(queries, k, k + _SPARE)
+    def _few(self, queries: Floats, k: int, allowed: Ids | None) -> Proposals:
+        times = self._published.search.get("times", 1) if self._published else 1
+        return self._propose(queries, k, times * (k + SPARE), allowed, allowed)
 
-    def _many(self, queries: Floats, k: int) -> Proposals:
-        return self._propose(queries, k, 8 * (k + _SPARE))
+    def _many(self, queries: Floats, k: int, allowed: Ids | None) -> Proposals:
+        """More of them, and none that has gone."""
+        live = self._live if allowed is None else np.intersect1d(self._live, allowed)
+        return self._propose(queries, k, 8 * (k + SPARE), allowed, live)
 
-    def _all(self, queries: Floats, k: int) -> Proposals:
-        """From the truth alone: many equal scores, or a file that does not hold what it should."""
-        ids, embeddings = self._library.unpack(self._rows_of(self._upto), self._model.dim)
-        live = ~np.isin(ids, self._dead)
-        memory = Memory(ids[live], embeddings[live])
-        proposals = [
-            np.concatenate([memory.propose(query, k), self._fresh.propose(query, k)])
-            for query in queries
-        ]
-        return proposals, np.full(len(queries), -np.inf, np.float32)
+    def _all(self, queries: Floats, k: int, allowed: Ids | None) -> Proposals:
+        """From the truth alone: asked for, many equal scores, or a file that lacks what it had."""
+        found = best_of(self._truth(allowed), queries, k)
+        return [ids for ids, _ in found], np.full(len(queries), -np.inf, np.float32)
 
-    def _propose(self, queries: Floats, k: int, count: int) -> Proposals:
-        """`count` ids per query from the file and all that matter from memory."""
+    def _truth(self, allowed: Ids | None) -> Iterator[Block]:
+        if allowed is None:
+            yield from blocks(self._library, self._model, upto=self._newest, live=True)
+            return
+        for start in range(0, len(allowed), BLOCK):
+            with self._library.read() as session:
+                rows = live_rows(session, self._model, allowed[start : start + BLOCK])
+            yield self._library.unpack(rows, self._model.dim)
+
+    def _propose(
+        self, queries: Floats, k: int, count: int, allowed: Ids | None, in_file: Ids | None
+    ) -> Proposals:
+        """`count` ids per query from the file, of `in_file` only, and all that matter of fresh."""
+        ids, embeddings = self._fresh
+        if allowed is not None:
+            wanted = np.isin(ids, allowed)
+            ids, embeddings = ids[wanted], embeddings[wanted]
+        proposals = [found for found, _ in best_of([(ids, embeddings)], queries, k)]
         left_out = np.full(len(queries), -np.inf, np.float32)
-        proposals = [self._fresh.propose(query, k) for query in queries]
         if self._published:
-            count = min(count, self._mapped)
-            near, found = propose(self._published, queries, count, self._dead)
-            proposals = [np.append(a, b) for a, b in zip(proposals, found, strict=True)]
-            if count < self._mapped:
-                left_out = near[:, -1]
+            mask = None if in_file is None else self._published.mask(in_file)
+            there = self._in_file if mask is None else int(mask.sum())
+            if there:
+                near, found = self._published.propose(queries, min(count, there), mask)
+                proposals = [np.append(a, b) for a, b in zip(proposals, found, strict=True)]
+                left_out = near[:, -1] if count < there else left_out
         return proposals, left_out
 
     def _best(
         self, queries: Floats, k: int, proposals: list[Ids], left_out: Floats
     ) -> tuple[Floats, Ids, NDArray[np.bool_]]:
-        """The best `k` of the proposals, and for which queries nothing left out can be better."""
-        stored, embeddings = self._library.embeddings_of(
-            self._model, np.unique(np.concatenate(proposals)).tolist()
-        )
+        """The best `k` of the proposals, and for which queries that is enough."""
+        with self._library.read() as session:
+            rows = live_rows(session, self._model, np.unique(np.concatenate(proposals)))
+        stored, embeddings = self._library.unpack(rows, self._model.dim)
         scores = np.full((len(queries), k), -np.inf, np.float32)
         ids = np.full((len(queries), k), -1, np.int64)
         for row, query in enumerate(queries):
@@ -155,11 +185,8 @@ class SearchIndex:
             score = rescore(query, embeddings[at])
             best = np.lexsort((stored[at], -score))[:k]
             scores[row, : len(best)], ids[row, : len(best)] = score[best], stored[at][best]
-        return scores, ids, scores[:, -1] > left_out + _MARGIN
-
-    def _rows_of(self, upto: int) -> list[tuple[int, bytes]]:
-        with self._library.read() as session:
-            return embedding_rows(session, self._model, upto)
+        proven = scores[:, -1] > left_out + MARGIN
+        return scores, ids, proven if self.exact else ids[:, -1] >= 0
 
 
 def _unit(queries: NDArray[np.float32], dim: int) -> Floats:

@@ -1,0 +1,158 @@
+"""A published ann: a FAISS file, written all or nothing, mapped, and asked for candidates.
+
+Inside, rows are numbered by their position; `ids` says which image each one is. Only the modules
+`ann*` touch FAISS, which is imported at the first use.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rwkvsearch.data.errors import LibraryError
+from rwkvsearch.indexer.ann_kinds import EXACT, Search
+from rwkvsearch.indexer.blocks import Floats, Ids
+
+_HEAD = 4096
+_THINNEST = 1 / 64  # below, a search is not made more thorough
+
+
+@dataclass(frozen=True)
+class AnnFile:
+    """An open file: `index` is FAISS's, `gpu` a copy on a GPU, `search` what it is searched with.
+
+    `ann_recall` was measured when it was made, None if it was not.
+    """
+
+    index: Any
+    kind: str
+    search: Search = field(default_factory=dict)
+    ann_recall: float | None = None
+    gpu: Any | None = None
+
+    @property
+    def exact(self) -> bool:
+        """Whether the rough scores are those of the stored embeddings, but for rounding."""
+        return self.kind == EXACT
+
+    @cached_property
+    def ids(self) -> Ids:
+        """The image id at each position."""
+        ids: Ids = import_faiss().vector_to_array(self.index.id_map)
+        return ids
+
+    @cached_property
+    def _order(self) -> Ids | None:
+        """Positions by image id; None if they are in that order already."""
+        ascending = bool((np.diff(self.ids) > 0).all())
+        return None if ascending else np.argsort(self.ids, kind="stable")
+
+    def mask(self, image_ids: Ids) -> NDArray[np.bool_]:
+        """For each position whether its image is one of `image_ids`, which ascend."""
+        mask = np.zeros(len(self.ids), np.bool_)
+        if len(mask) and len(image_ids):
+            at = np.searchsorted(self.ids, image_ids, sorter=self._order)
+            at = np.minimum(at, len(mask) - 1)
+            at = at if self._order is None else self._order[at]
+            mask[at[self.ids[at] == image_ids]] = True
+        return mask
+
+    def propose(
+        self, queries: Floats, count: int, allowed: NDArray[np.bool_] | None = None
+    ) -> tuple[Floats, Ids]:
+        """Candidates for unit `queries` `[Q, D]`: rough scores, best first, and image ids.
+
+        Both are `[Q, count]`. Only positions with `allowed` `[ntotal]` are considered; -1 fills up.
+        """
+        index = self.gpu if self.gpu is not None and allowed is None else self.index.index
+        params = self._parameters(allowed)
+        # One query is one thread's work in every kind; more threads would wait for each other.
+        import_faiss().omp_set_num_threads(max(1, min(len(queries), _cores())))
+        scores, at = index.search(queries, count, params=params)
+        return scores, np.where(at >= 0, self.ids[np.maximum(at, 0)], -1)
+
+    def _parameters(self, allowed: NDArray[np.bool_] | None) -> Any:
+        faiss = import_faiss()
+        bits = None if allowed is None else np.packbits(allowed, bitorder="little")
+        sel = {} if bits is None else {"sel": faiss.IDSelectorBitmap(bits)}
+        # What is left is further apart, so look in as many more places as there are fewer rows.
+        share = 1.0 if allowed is None else max(float(allowed.mean()), _THINNEST)
+        if probes := self.search.get("nprobe"):
+            return faiss.SearchParametersIVF(nprobe=round(probes / share), **sel)
+        if ef := self.search.get("ef"):
+            return faiss.SearchParametersHNSW(efSearch=round(ef / share), **sel)
+        if factor := self.search.get("k_factor"):
+            base = faiss.SearchParameters(**sel)
+            return faiss.IndexRefineSearchParameters(k_factor=factor, base_index_params=base)
+        return faiss.SearchParameters(**sel) if sel else None
+
+
+def import_faiss() -> ModuleType:
+    """The faiss module, imported at the first use.
+
+    Raises:
+        LibraryError: it is not installed.
+    """
+    try:
+        import faiss
+    except ImportError as error:
+        raise LibraryError(
+            "faiss is not installed: pip install 'rwkvsearch[cpu]' or 'rwkvsearch[gpu]'"
+        ) from error
+    module: ModuleType = faiss
+    return module
+
+
+def write_file(index: Any, path: Path) -> None:
+    """Write `index` and flush it to the disk; nothing is left at `path` if that fails."""
+    faiss = import_faiss()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with path.open("wb") as stream:
+            faiss.write_index(index, faiss.PyCallbackIOWriter(stream.write))
+            stream.flush()
+            os.fsync(stream.fileno())
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+
+
+def move_file(source: Path, target: Path) -> None:
+    """Rename a flushed file into place, also through a power cut."""
+    target.parent.mkdir(exist_ok=True)
+    source.replace(target)
+    folder = os.open(target.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def map_file(path: Path) -> Any | None:
+    """FAISS's index in the file, mapped where its kind can be; None if it cannot be read."""
+    faiss = import_faiss()
+    try:
+        mapped = getattr(faiss, "IO_FLAG_MMAP_IFC", faiss.IO_FLAG_MMAP)  # the first since 1.11
+        index = faiss.read_index(str(path), mapped)
+        return index if isinstance(index, faiss.IndexIDMap) else None
+    # Only a cache: whatever is wrong with it, the truth in the catalog answers.
+    except (OSError, RuntimeError, MemoryError, ValueError, TypeError):
+        return None
+
+
+def head_sha256(path: Path) -> str:
+    """The hash of the first 4 KiB, where FAISS keeps what it cannot check itself."""
+    with path.open("rb") as stream:
+        return hashlib.sha256(stream.read(_HEAD)).hexdigest()
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))

@@ -1,0 +1,116 @@
+"""The embeddings of a library a block at a time, and brute force over them.
+
+Memory holds one block, however large the library is, and no transaction stays open between two: a
+writer goes on, and its log does not grow, while a million rows are read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from rwkvsearch.indexer.catalog import EmbeddingRow
+from rwkvsearch.indexer.library import IS_LIVE, Library, ModelInfo, chunks
+
+BLOCK = 16_384
+MARGIN = 2**-10  # fp16 moves a component, so also norm and unscaled product, by 2**-11 at most
+
+Ids = NDArray[np.int64]
+Halves = NDArray[np.float16]
+Floats = NDArray[np.float32]
+Block = tuple[Ids, Halves]
+Row = tuple[int, bytes]
+
+
+def blocks(
+    library: Library, model: ModelInfo, *, after: int = 0, upto: int | None = None, live: bool
+) -> Iterator[Block]:
+    """Image ids `[m]` and embeddings `[m, D]` in the order of embedding ids, `after < id <= upto`.
+
+    With `live`, only images that have a live file.
+    """
+    row = select(EmbeddingRow.id, EmbeddingRow.image_id, EmbeddingRow.data)
+    row = row.where(EmbeddingRow.model == model.key, *([IS_LIVE] if live else []))
+    if upto is not None:
+        row = row.where(EmbeddingRow.id <= upto)
+    while True:
+        with library.read() as session:
+            found = session.execute(
+                row.where(EmbeddingRow.id > after).order_by(EmbeddingRow.id).limit(BLOCK)
+            ).all()
+        if found:
+            after = found[-1][0]
+            yield library.unpack([(image_id, data) for _, image_id, data in found], model.dim)
+        if len(found) < BLOCK:
+            return
+
+
+def joined(parts: Sequence[Block]) -> Block:
+    """All blocks, at least one, as one."""
+    ids, embeddings = zip(*parts, strict=True)
+    return np.concatenate(ids), np.concatenate(embeddings)
+
+
+def newest_embedding(session: Session, model: ModelInfo) -> int:
+    """The largest embedding id of `model`, 0 if it has none."""
+    of_model = select(func.max(EmbeddingRow.id)).where(EmbeddingRow.model == model.key)
+    return session.scalar(of_model) or 0
+
+
+def image_ids(session: Session, model: ModelInfo, upto: int, *, live: bool = False) -> Ids:
+    """The images, ascending, of every embedding with an id up to `upto`; `live`: with a file."""
+    row = select(EmbeddingRow.image_id).where(
+        EmbeddingRow.model == model.key, EmbeddingRow.id <= upto, *([IS_LIVE] if live else [])
+    )
+    return np.sort(np.fromiter(session.scalars(row), np.int64))
+
+
+def live_rows(session: Session, model: ModelInfo, images: Ids) -> list[Row]:
+    """(image id, fp16 bytes) of those of `images` that have an embedding and a live file."""
+    row = select(EmbeddingRow.image_id, EmbeddingRow.data)
+    rows: list[Row] = []
+    for part in chunks(images.tolist()):
+        wanted = EmbeddingRow.image_id.in_(part)
+        found = session.execute(row.where(EmbeddingRow.model == model.key, wanted, IS_LIVE))
+        rows += [(image_id, data) for image_id, data in found]
+    return rows
+
+
+def best_of(parts: Iterable[Block], queries: Floats, k: int) -> list[tuple[Ids, Floats]]:
+    """For each unit query `[D]` every image that can be among its `k` best, ties included.
+
+    Ids and rough scores, best first.
+    """
+    best = [_Best(k) for _ in queries]
+    for ids, embeddings in parts:
+        near = queries @ embeddings.astype(np.float32).T
+        for one, scores in zip(best, near, strict=True):
+            one.add(ids, scores)
+    return [one.sorted() for one in best]
+
+
+class _Best:
+    """The images seen so far whose rough score is within the margin of the `k`-th."""
+
+    def __init__(self, k: int) -> None:
+        self.k = k
+        self.ids = np.empty(0, np.int64)
+        self.scores = np.empty(0, np.float32)
+        self.least = -np.inf
+
+    def add(self, ids: Ids, scores: Floats) -> None:
+        close = scores >= self.least
+        self.ids = np.append(self.ids, ids[close])
+        self.scores = np.append(self.scores, scores[close])
+        if len(self.scores) > self.k:
+            self.least = float(np.partition(self.scores, -self.k)[-self.k]) - 2 * MARGIN
+            keep = self.scores >= self.least
+            self.ids, self.scores = self.ids[keep], self.scores[keep]
+
+    def sorted(self) -> tuple[Ids, Floats]:
+        order = np.lexsort((self.ids, -self.scores))
+        return self.ids[order], self.scores[order]
