@@ -38,17 +38,6 @@ class Generation:
     left_out: Ids
 
 
-@dataclass(frozen=True)
-class Published:
-    """What `stats` says of a model's ann: `bytes` is the size of its file."""
-
-    model_id: str
-    kind: str
-    rows: int
-    bytes: int
-    ann_recall: float | None
-
-
 def load_generation(library: Library, session: Session, model: ModelInfo) -> Generation | None:
     """The newest one, or None if there is no file or it is not what was written."""
     row = newest_generation(session, model)
@@ -103,17 +92,6 @@ def enter(library: Library, model: ModelInfo, built: Built) -> None:
         name = _left_out_setting(model)
         session.merge(SettingRow(name=name, value=json.dumps(left_out.tolist())))
     remove_unused(library)
-
-
-def published(library: Library) -> list[Published]:
-    """The ann of each model that has one, oldest model first."""
-    found = []
-    for model in library.models():
-        with library.read() as session:
-            row = newest_generation(session, model)
-        if row:
-            found.append(Published(model.model_id, row.kind, row.rows, row.size, row.ann_recall))
-    return found
 
 
 def remove_unused(library: Library) -> None:
