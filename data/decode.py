@@ -25,7 +25,7 @@ from rwkvsearch.data.errors import ImageError
 from rwkvsearch.data.frames import count_gif_frames
 from rwkvsearch.data.metadata import Metadata, container_metadata, image_metadata, merge
 from rwkvsearch.data.raw import Preview, raw_format, raw_metadata, read_preview
-from rwkvsearch.data.tiff import Tiff, open_tiff
+from rwkvsearch.data.tiff import Tiff, is_tiff, open_tiff
 
 SIDEWAYS = frozenset({5, 6, 7, 8})
 """The EXIF orientations that swap width and height."""
@@ -134,9 +134,19 @@ def open_picture(name: str, stream: BinaryIO, suffix: str, max_megapixels: float
 
 def _open_raw(name: str, stream: BinaryIO, kind: str) -> Opened:
     preview = read_preview(name, stream)
-    image = preview.image or JpegImageFile(io.BytesIO(preview.jpeg))
+    image = preview.image or _open_preview(preview.jpeg)
     width, height = preview.width or image.width, preview.height or image.height
     return Opened(image, kind, width, height, stream, preview=preview)
+
+
+def _open_preview(jpeg: bytes) -> JpegImageFile:
+    """LibRaw puts an EXIF block of its own in front unless the preview's comes first of all."""
+    image = JpegImageFile(io.BytesIO(jpeg))
+    blocks = [part for kind, part in image.applist if kind == "APP1" and part[:6] == b"Exif\0\0"]
+    whole = [block for block in blocks if is_tiff(block[6:])]
+    if len(whole) > 1:
+        image.info["exif"] = whole[-1]
+    return image
 
 
 def _decoder(name: str, prefix: bytes) -> type[ImageFile]:

@@ -7,6 +7,7 @@ import re
 import stat
 from collections.abc import Collection, Iterator
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path, PurePath
 from typing import Any
@@ -49,7 +50,11 @@ def read_sidecar(path: Path) -> Metadata:
     Raises:
         DataError: it cannot be read, is larger than `MAX_BYTES`, or is not what its suffix says.
     """
-    data = _read(path)
+    return parse_sidecar(path, _read(path))
+
+
+def parse_sidecar(path: Path, data: bytes) -> Metadata:
+    """`read_sidecar` of bytes that were read already; `path` names them in an error."""
     suffix = path.suffix.lower()
     if suffix == ".xmp":
         return _from_xmp(path, data)
@@ -169,8 +174,9 @@ def _takeout_position(document: dict[str, Any]) -> tuple[float | None, float | N
     for key in ("geoData", "geoDataExif"):
         place = document.get(key)
         if isinstance(place, dict):
-            values = [place.get("latitude"), place.get("longitude")]
-            numbers = [float(v) for v in values if isinstance(v, int | float)]
-            if len(numbers) == 2 and any(numbers):
-                return position(*numbers)
+            values = [place.get(name) for name in ("latitude", "longitude")]
+            with suppress(TypeError, ValueError, OverflowError):
+                latitude, longitude = (float(value) for value in values)
+                if latitude or longitude:
+                    return position(latitude, longitude)
     return None, None
