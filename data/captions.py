@@ -13,6 +13,7 @@ from typing import Any
 
 from rwkvsearch.data.errors import DataError
 
+EVERY_SPLIT = "*"
 _LOOKED_FOR = "dataset_*.json, samples.json, captions_*.json, annotations/captions_*.json"
 
 
@@ -51,6 +52,7 @@ def load_captions(source: Path, split: str | None = None) -> CaptionSet:
     include Karpathy's `restval`. A COCO file is itself one split, named as in its file name;
     `val` stands for `val2017` where that is unambiguous. In a folder with several COCO files
     `split` picks one, by default the validation file; `dataset_*.json` comes before them.
+    `EVERY_SPLIT` takes all images of a file.
 
     Images lie in `images/`, `photos/`, a folder named after the set or split, or beside the file.
 
@@ -170,7 +172,9 @@ def _select(
 ) -> tuple[list[_Entry], str | None]:
     """The entries of the asked split, and the split's name as the file has it."""
     present = sorted({entry.split for entry in entries if entry.split is not None})
-    if split is None:
+    if split == EVERY_SPLIT:
+        split = None
+    elif split is None:
         split = "test" if "test" in present else present[0] if len(present) == 1 else None
     elif split not in present:
         alike = [name for name in present if _stands_for(split, name)]

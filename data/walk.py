@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,10 +68,39 @@ def walk(
     waiting = [_Folder(root, "", walker.first_patterns())]
     while waiting:
         folder = waiting.pop()
-        listing, inner = walker.list(folder)
+        listing, inner = walker.look_in(folder)
         waiting.extend(reversed(inner))
         if listing.pictures:
             yield listing
+
+
+def list_files(files: Iterable[Path], *, on_error: OnError | None = None) -> Iterator[Listing]:
+    """Yield the folders of some files with those of them that are there; links are followed.
+
+    A folder that cannot be listed goes to `on_error`, and so does a file that cannot be looked at.
+    """
+    report = on_error or (lambda path, reason: None)
+    folders: dict[Path, list[str]] = {}
+    for file in files:
+        folders.setdefault(file.parent, []).append(file.name)
+    for folder, names in folders.items():
+        listing = Listing(folder, {}, {})
+        try:
+            with os.scandir(folder) as entries:
+                listing.texts.update(
+                    (entry.name, entry.stat()) for entry in entries if _is_text(entry)
+                )
+        except OSError as error:
+            report(folder, system_reason(error))
+            continue
+        for name in names:
+            try:
+                listing.pictures[name] = (folder / name).stat()
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                report(folder / name, system_reason(error))
+        yield listing
 
 
 def is_image_name(name: str) -> bool:
@@ -104,7 +133,7 @@ class _Walker:
     def first_patterns(self) -> tuple[_Patterns, ...]:
         return (_Patterns("", _spec(self.rules.exclude)),) if self.rules.exclude else ()
 
-    def list(self, folder: _Folder) -> tuple[Listing, list[_Folder]]:
+    def look_in(self, folder: _Folder) -> tuple[Listing, list[_Folder]]:
         """What is in a folder, and the folders in it that are still to be walked."""
         listing, inner = Listing(folder.path, {}, {}), []
         try:
@@ -176,14 +205,18 @@ class _Walker:
             return None
         if is_image_name(entry.name):
             return listing.pictures
-        suffix = Path(entry.name).suffix.lower()
-        return listing.texts if suffix in _TEXT_SUFFIXES else None
+        return listing.texts if _is_text(entry) else None
 
 
 def _spec(lines: Sequence[str]) -> GitIgnoreSpec:
     from pathspec import GitIgnoreSpec
 
     return GitIgnoreSpec.from_lines(lines)
+
+
+def _is_text(entry: os.DirEntry[str]) -> bool:
+    suffix = Path(entry.name).suffix.lower()
+    return suffix in _TEXT_SUFFIXES and entry.name[0] != "." and entry.is_file()
 
 
 def _is_file(path: Path) -> bool:

@@ -59,13 +59,15 @@ class RootRow(Table):
     """Where files come from; `path` is absolute and resolved.
 
     `folder`: walked. `shard`: a tar whose members are the files. `loose`: the one row, with the
-    path `/`, of files that were named one by one.
+    path `/`, of files that were named one by one. `stamp` is the stat of a shard when all of its
+    members had been looked at.
     """
 
     __tablename__ = "roots"
     id: Mapped[int] = mapped_column(primary_key=True)
     path: Mapped[Path] = mapped_column(OsPath, unique=True)
     kind: Mapped[str] = mapped_column(server_default="folder")
+    stamp: Mapped[str | None]
     synced_at: Mapped[float | None]  # seconds since 1970
 
 

@@ -1,35 +1,42 @@
-"""What a sync writes into the catalog: models, images, files."""
+"""What a sync writes into the catalog: models, images, embeddings, files."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from sqlalchemy import delete, exists, insert, select, update
+from sqlalchemy import delete, exists, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from rwkvsearch.data.errors import LibraryError
+from rwkvsearch.data.metadata import Metadata
 from rwkvsearch.indexer.catalog import EmbeddingRow, FileRow, ImageRow, ModelRow, RootRow
+from rwkvsearch.indexer.found import Found
 from rwkvsearch.indexer.library import ModelInfo, chunks
 from rwkvsearch.indexer.protocols import ImageEncoder
-from rwkvsearch.indexer.scan import Changes, Found
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """A file after its thread: bad (`error`), known (`image_id`) or to be encoded (`pixels`)."""
+class Content:
+    """What a picture says of itself; see `data.images.Picture`."""
 
-    found: Found
-    content_hash: str = ""
-    width: int = 0
-    height: int = 0
-    format: str = ""
-    pixels: NDArray[np.float32] | None = None
-    image_id: int | None = None
-    error: str | None = None
+    width: int
+    height: int
+    format: str
+    frames: int
+    perceptual_hash: int
+    metadata: Metadata
+
+
+@dataclass(frozen=True)
+class KnownContent:
+    """An image in the catalog, and what is there of it."""
+
+    image_id: int
+    described: bool
+    embedded: bool
 
 
 def enter_model(session: Session, encoder: ImageEncoder) -> ModelInfo:
@@ -63,18 +70,17 @@ def enter_model(session: Session, encoder: ImageEncoder) -> ModelInfo:
     return ModelInfo(row.id, row.model_id, row.preprocessing_id, row.dim, row.weights_sha256, 0)
 
 
-def apply_changes(session: Session, changes: Changes) -> None:
-    """Drop the files that are gone and rename those that moved; images and embeddings stay."""
-    for row_ids in chunks(sorted(changes.gone)):
-        session.execute(delete(FileRow).where(FileRow.id.in_(row_ids)))
-    if changes.moved:
-        session.execute(
-            update(FileRow),
-            [
-                {"id": item.row_id, "root_id": item.root_id, "path": item.relative}
-                for item in changes.moved
-            ],
-        )
+def mark_gone(session: Session, row_ids: Iterable[int]) -> None:
+    """Files that are not there any more: their rows stay, in case they come back."""
+    now = time.time()
+    for ids in chunks(sorted(row_ids)):
+        session.execute(update(FileRow).where(FileRow.id.in_(ids)).values(gone_at=now))
+
+
+def place_files(session: Session, items: Sequence[Found]) -> None:
+    """Give known files the place and the stat they have now."""
+    if items:
+        session.execute(update(FileRow), [_place(item) | {"id": item.row_id} for item in items])
 
 
 def forget_empty_roots(session: Session) -> None:
@@ -83,53 +89,105 @@ def forget_empty_roots(session: Session) -> None:
     session.execute(delete(RootRow).where(RootRow.synced_at.is_(None), ~has_files))
 
 
-def embedded_images(session: Session, model: ModelInfo, hashes: list[str]) -> dict[str, int]:
-    """Image ids, by content hash, of those that have an embedding of `model`."""
+def known_contents(
+    session: Session, model: ModelInfo, hashes: Sequence[str]
+) -> dict[str, KnownContent]:
+    """The images with these contents that the catalog knows, by content hash."""
+    embedded = exists().where(EmbeddingRow.image_id == ImageRow.id, EmbeddingRow.model == model.key)
     rows = session.execute(
-        select(ImageRow.content_hash, ImageRow.id)
-        .join(EmbeddingRow, EmbeddingRow.image_id == ImageRow.id)
-        .where(EmbeddingRow.model == model.key, ImageRow.content_hash.in_(hashes))
+        select(
+            ImageRow.content_hash, ImageRow.id, ImageRow.perceptual_hash.is_not(None), embedded
+        ).where(ImageRow.content_hash.in_(hashes))
     )
-    return {content_hash: image_id for content_hash, image_id in rows}
+    return {
+        content_hash: KnownContent(image_id, bool(described), bool(has_embedding))
+        for content_hash, image_id, described, has_embedding in rows
+    }
 
 
-def enter_images(session: Session, items: Sequence[Prepared]) -> dict[str, int]:
-    """The ids, by content hash, of the images with these contents, made if need be."""
-    hashes = [item.content_hash for item in items]
-    wanted = select(ImageRow.content_hash, ImageRow.id).where(ImageRow.content_hash.in_(hashes))
-    present = {content_hash for content_hash, _ in session.execute(wanted)}
-    new = [
-        {
-            "content_hash": item.content_hash,
-            "width": item.width,
-            "height": item.height,
-            "format": item.format,
-        }
-        for item in items
-        if item.content_hash not in present
-    ]
+def enter_images(session: Session, contents: Mapping[str, Content]) -> dict[str, int]:
+    """Write what these contents say of themselves; their image ids, by content hash."""
+    wanted = select(ImageRow.content_hash, ImageRow.id).where(ImageRow.content_hash.in_(contents))
+    known = {content_hash: image_id for content_hash, image_id in session.execute(wanted)}
+    rows = {content_hash: _facts(content) for content_hash, content in contents.items()}
+    new = [row | {"content_hash": key} for key, row in rows.items() if key not in known]
+    old = [row | {"id": known[key]} for key, row in rows.items() if key in known]
     if new:
         session.execute(insert(ImageRow), new)
+    if old:
+        session.execute(update(ImageRow), old)
     return {content_hash: image_id for content_hash, image_id in session.execute(wanted)}
 
 
-def enter_files(session: Session, items: Sequence[Prepared], image_ids: Mapping[str, int]) -> None:
-    """Write files: bad ones with their error, good ones with the image of their content."""
+def enter_embeddings(session: Session, model: ModelInfo, embeddings: Mapping[int, bytes]) -> None:
+    """Write embeddings by image id."""
+    if embeddings:
+        rows = [
+            {"image_id": image_id, "model": model.key, "data": data}
+            for image_id, data in embeddings.items()
+        ]
+        session.execute(insert(EmbeddingRow), rows)
+
+
+def enter_files(
+    session: Session, items: Sequence[tuple[Found, int | None, str | None]]
+) -> dict[tuple[int, Any], int]:
+    """Write files with their image id or their error; the row ids by (root id, path)."""
     new, known = [], []
-    for item in items:
-        size, mtime_ns, inode = item.found.stat
-        row = {
-            "size": size,
-            "mtime_ns": mtime_ns,
-            "inode": inode,
-            "image_id": None if item.error else image_ids[item.content_hash],
-            "error": item.error,
-        }
-        if item.found.row_id is None:
-            new.append(row | {"root_id": item.found.root_id, "path": item.found.relative})
+    for found, image_id, error in items:
+        row = _place(found) | {"image_id": image_id, "error": error}
+        if found.row_id is None:
+            new.append(row)
         else:
-            known.append(row | {"id": item.found.row_id})
-    if new:
-        session.execute(insert(FileRow), new)
+            known.append(row | {"id": found.row_id})
     if known:
         session.execute(update(FileRow), known)
+    ids = {(f.root_id, f.relative): f.row_id for f, _, _ in items if f.row_id is not None}
+    if new:
+        entered = insert(FileRow).returning(FileRow.id, FileRow.root_id, FileRow.path)
+        for row_id, root_id, path in session.execute(entered, new):
+            ids[root_id, path] = row_id
+    return ids
+
+
+def add_facts(session: Session, image_ids: Mapping[int, Metadata]) -> None:
+    """Fill in what the file of a picture does not say from what stands beside it."""
+    for image_id, said in image_ids.items():
+        facts = {
+            name: func.coalesce(getattr(ImageRow, name), getattr(said, name))
+            for name in ("taken_at", "camera", "lens")
+            if getattr(said, name) is not None
+        }
+        here = ImageRow.id == image_id
+        if facts:
+            session.execute(update(ImageRow).where(here).values(facts))
+        if said.latitude is not None:
+            where = {"latitude": said.latitude, "longitude": said.longitude}
+            session.execute(update(ImageRow).where(here, ImageRow.latitude.is_(None)).values(where))
+
+
+def _place(found: Found) -> dict[str, Any]:
+    return {
+        "root_id": found.root_id,
+        "path": found.relative,
+        "offset": found.offset,
+        "sidecars": found.stamp,
+        "gone_at": None,
+        **found.stat._asdict(),
+    }
+
+
+def _facts(content: Content) -> dict[str, Any]:
+    said = content.metadata
+    return {
+        "width": content.width,
+        "height": content.height,
+        "format": content.format,
+        "frames": content.frames,
+        "perceptual_hash": content.perceptual_hash,
+        "taken_at": said.taken_at,
+        "camera": said.camera,
+        "lens": said.lens,
+        "latitude": said.latitude,
+        "longitude": said.longitude,
+    }

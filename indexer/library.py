@@ -6,14 +6,14 @@
 from __future__ import annotations
 
 import fcntl
+import io
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from sqlalchemy import Engine, exists, func, select
 from sqlalchemy.orm import Session
 
 from rwkvsearch.data.errors import LibraryError
+from rwkvsearch.data.members import read_member
 from rwkvsearch.indexer.catalog import (
     WRITES,
     EmbeddingRow,
@@ -30,10 +31,11 @@ from rwkvsearch.indexer.catalog import (
     library_errors,
     open_catalog,
 )
+from rwkvsearch.indexer.stats import LibraryStats, read_stats
 
 _CHUNK = 10_000  # values in one IN (...); SQLite's limit is 32,766
 
-IS_LIVE = exists().where(FileRow.image_id == EmbeddingRow.image_id)
+IS_LIVE = exists().where(FileRow.image_id == EmbeddingRow.image_id, FileRow.gone_at.is_(None))
 
 
 @dataclass(frozen=True)
@@ -46,20 +48,6 @@ class ModelInfo:
     dim: int
     weights_sha256: str
     embeddings: int
-
-
-@dataclass(frozen=True)
-class LibraryStats:
-    """What a library holds: `images` are distinct contents with an embedding and a live file."""
-
-    images: int
-    files: int
-    errors: int
-    errors_by_reason: dict[str, int]
-    roots: list[Path]
-    models: list[ModelInfo]
-    bytes_on_disk: int
-    synced_at: datetime | None
 
 
 class Library:
@@ -240,51 +228,39 @@ class Library:
                 rows = session.execute(
                     select(FileRow.image_id, RootRow.path, FileRow.path)
                     .join(RootRow, RootRow.id == FileRow.root_id)
-                    .where(FileRow.image_id.in_(ids))
+                    .where(FileRow.image_id.in_(ids), FileRow.gone_at.is_(None))
                 )
                 for image_id, root, path in rows:
                     if image_id is not None:
                         paths.setdefault(image_id, []).append(root / path)
         return {image_id: sorted(found) for image_id, found in sorted(paths.items())}
 
+    def open_image(self, image_id: int) -> BinaryIO:
+        """The bytes of an image, out of the first of its files that can be read, or its shard.
+
+        Raises:
+            LibraryError: none of them can be read now.
+        """
+        with self.read() as session:
+            rows = session.execute(
+                select(RootRow.path, FileRow.path, FileRow.offset, FileRow.size)
+                .join(RootRow, RootRow.id == FileRow.root_id)
+                .where(FileRow.image_id == image_id, FileRow.gone_at.is_(None))
+            ).all()
+        for root, path, offset, size in rows:
+            with suppress(OSError):
+                if offset is None:
+                    return (root / path).open("rb")
+                return io.BytesIO(read_member(root, offset, size))
+        names = ", ".join(str(root / path) for root, path, *_ in rows) or f"image {image_id}"
+        raise LibraryError(
+            f"{names}: cannot be read now; `rwkvsearch index` brings the library up to date"
+        )
+
     def stats(self) -> LibraryStats:
         """Counts, roots, models and bytes on disk."""
         with self.read() as session:
-            embedded = exists().where(EmbeddingRow.image_id == FileRow.image_id)
-            images, files = session.execute(
-                select(
-                    func.count(FileRow.image_id.distinct()).filter(embedded),
-                    func.count(FileRow.image_id),
-                )
-            ).one()
-            reasons = session.execute(
-                select(FileRow.error, func.count())
-                .where(FileRow.error.is_not(None))
-                .group_by(FileRow.error)
-                .order_by(func.count().desc(), FileRow.error)
-            )
-            errors = {reason: number for reason, number in reasons if reason is not None}
-            roots = session.execute(select(RootRow.path, RootRow.synced_at)).all()
-        times = [synced_at for _, synced_at in roots if synced_at is not None]
-        return LibraryStats(
-            images=images,
-            files=files,
-            errors=sum(errors.values()),
-            errors_by_reason=errors,
-            roots=sorted(path for path, _ in roots),
-            models=self.models(),
-            bytes_on_disk=self._bytes_on_disk(),
-            synced_at=datetime.fromtimestamp(max(times), UTC) if times else None,
-        )
-
-    def _bytes_on_disk(self) -> int:
-        # Not everything below the directory: models/ beside it belongs to all libraries.
-        files = [*self.path.glob("library.*"), *self.path.glob("ann/*")]
-        total = 0
-        for path in [*files, *self.path.glob("thumbs/**/*")]:
-            with suppress(FileNotFoundError):
-                total += path.stat().st_size if path.is_file() else 0
-        return total
+            return read_stats(session, self.path, self.models())
 
 
 def chunks(numbers: Sequence[int]) -> Iterator[list[int]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 MIGRATIONS: dict[int, tuple[str, ...]] = {
     1: (
         "ALTER TABLE roots ADD COLUMN kind VARCHAR NOT NULL DEFAULT 'folder'",
+        "ALTER TABLE roots ADD COLUMN stamp VARCHAR",
         "ALTER TABLE images ADD COLUMN frames INTEGER NOT NULL DEFAULT 1",
         "ALTER TABLE images ADD COLUMN perceptual_hash INTEGER",
         "ALTER TABLE images ADD COLUMN taken_at VARCHAR",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -40,16 +41,20 @@ class ImageEncoder(Protocol):
     def encode_pixels(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         """Pixels `[B, 3, S, S]` as L2-normalised embeddings `[B, D]`."""
 
+    def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Texts as L2-normalised embeddings `[B, D]` in the same space."""
 
-Stage = Literal["scan", "embed", "publish"]
+
+Stage = Literal["scan", "embed", "captions", "publish"]
 
 
 @dataclass(frozen=True)
 class SyncEvent:
     """How far a sync is, in files; `done` counts what is already stored for good.
 
-    In stage `scan`, `total` is what has been found so far. With `path`, the event names one file
-    that could not be used, or one root that could not be read, and `reason` says why.
+    In stage `scan`, `total` is what has been found so far; in stage `captions` both count texts.
+    With `path`, the event names one file that could not be used, or one root that could not be
+    read, and `reason` says why.
     """
 
     stage: Stage
@@ -67,7 +72,8 @@ class SyncReport:
 
     `added` were embedded; `reused` hold a content that was embedded before, or were moved; `errors`
     are all bad files that are there now; `removed` are gone; `unreachable` roots and folders could
-    not be read, and what was known below them is kept. `seconds` is wall-clock time.
+    not be read, and what was known below them is kept. `faults` are texts beside pictures that
+    could not be read, `texts` how many were embedded. `seconds` is wall-clock time.
     """
 
     scanned: int
@@ -77,4 +83,6 @@ class SyncReport:
     removed: int
     errors: list[tuple[Path, str]]
     unreachable: list[tuple[Path, str]]
+    faults: list[tuple[Path, str]]
+    texts: int
     seconds: float

@@ -1,46 +1,24 @@
-"""Compare the files below the roots with the catalog, by stat alone: no file is opened here."""
+"""Compare the files of some scopes with the catalog, by stat alone: no picture is opened here."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from sqlalchemy import exists, select
+from sqlalchemy import ColumnElement, and_, exists, select
 from sqlalchemy.orm import Session
 
-from rwkvsearch.data.errors import DataError
-from rwkvsearch.data.images import system_reason
-from rwkvsearch.data.walk import find_images
-from rwkvsearch.indexer.catalog import EmbeddingRow, FileRow, RootRow
-from rwkvsearch.indexer.library import Library
+from rwkvsearch.data.walk import is_image_name
+from rwkvsearch.indexer.catalog import EmbeddingRow, FileRow, ImageRow, RootRow
+from rwkvsearch.indexer.found import Found, Known, Stat
+from rwkvsearch.indexer.library import Library, chunks
+from rwkvsearch.indexer.look import Look, shard_stamp
+from rwkvsearch.indexer.sources import SHARD, Scope
 
 # Only the bytes of a file decide these, so there is no use in trying again before they change.
 SETTLED = frozenset({"empty file", "not an image", "truncated file"})
-
-Stat = tuple[int, int, int]
-
-
-@dataclass(frozen=True)
-class Found:
-    """A file on disk: its absolute `path`, and (size in bytes, mtime in ns, inode)."""
-
-    root_id: int
-    path: Path
-    relative: Path
-    stat: Stat
-    row_id: int | None = None
-
-
-@dataclass(frozen=True)
-class Known:
-    """A file in the catalog. `embedded`: its image has an embedding of the model in question."""
-
-    row_id: int
-    stat: Stat
-    image_id: int | None
-    error: str | None
-    embedded: bool
+Troubles = list[tuple[Path, str]]
 
 
 @dataclass
@@ -48,138 +26,183 @@ class Changes:
     """What a sync has to do, and what it can leave alone."""
 
     pending: list[Found] = field(default_factory=list)
+    """To be read."""
     moved: list[Found] = field(default_factory=list)
+    """Known files under another name."""
+    refreshed: list[Found] = field(default_factory=list)
+    """Known files that came back, or lie on a disk that was mounted anew."""
+    retold: list[Found] = field(default_factory=list)
+    """Known files with other texts beside them."""
     gone: set[int] = field(default_factory=set)
+    """Rows of files that are not there any more."""
     unchanged: int = 0
     known: int = 0
-    still_bad: list[tuple[Path, str]] = field(default_factory=list)
-    unreachable: list[tuple[Path, str]] = field(default_factory=list)
-    scanned_roots: set[int] = field(default_factory=set)
-
-
-@dataclass(frozen=True)
-class Scope:
-    """The part of a root to look at: `target` is the root itself or lies below it."""
-
-    root_id: int
-    root: Path
-    target: Path
-
-
-def resolve_roots(session: Session, roots: Sequence[Path]) -> list[Scope]:
-    """Give every path its place: no file below `roots` belongs to two roots afterwards.
-
-    A path inside a known root is looked at as part of it; a new root takes over the known roots
-    inside it, with their files.
-
-    Raises:
-        DataError: a path does not exist and was never indexed.
-    """
-    known = {row.path: row for row in session.scalars(select(RootRow))}
-    scopes: list[Scope] = []
-    for target in sorted({_resolve(root) for root in roots}):
-        if any(_reaches(scope.target, target) for scope in scopes):
-            continue
-        owner = next((row for path, row in known.items() if _reaches(path, target)), None)
-        if owner is None:
-            if not _exists(target):
-                raise DataError(f"{target}: no such folder")
-            owner = RootRow(path=target)
-            session.add(owner)
-            session.flush()
-            for path in [path for path in known if _reaches(target, path)]:
-                _take_over(session, owner, known.pop(path))
-            known[target] = owner
-        scopes.append(Scope(owner.id, owner.path, target))
-    return scopes
+    still_bad: Troubles = field(default_factory=list)
+    unusable: Troubles = field(default_factory=list)
+    """Named one by one, but not there, or not the name of a picture."""
+    unreachable: Troubles = field(default_factory=list)
+    scanned_roots: dict[int, str | None] = field(default_factory=dict)
+    """With the stamp of a shard."""
+    vanished: dict[Stat, Known] = field(default_factory=dict)
+    """Files whose picture is known, but not where they were."""
 
 
 def find_changes(
-    library: Library, scopes: Sequence[Scope], model: int, on_found: Callable[[int], None]
+    library: Library,
+    scopes: Sequence[Scope],
+    model: int,
+    look: Look,
+    on_found: Callable[[int], None],
 ) -> Changes:
     """Stat every file in `scopes` and compare it with the catalog; `on_found` is told the count."""
     changes = Changes()
-    vanished: dict[Stat, Known] = {}
     seen = 0
     for scope in scopes:
         with library.read() as session:
             known = _known_files(session, scope, model)
-        changes.known += len(known)
-        blocked: list[tuple[Path, str]] = []
+            root = session.get_one(RootRow, scope.root_id)
+        changes.known += sum(not file.gone for file in known.values())
+        if scope.kind == SHARD and _is_as_before(root.stamp, scope, known):
+            _leave_alone(changes, scope, known)
+            continue
+        blocked: Troubles = []
         found = []
-        for item in _stat_files(library, scope, blocked):
+        for item in look(scope, blocked):
             found.append(item)
             seen += 1
             on_found(seen)
-        if known and not found and not blocked:
-            why = f"no images there, but {len(known)} were indexed: kept, in case it is not mounted"
-            blocked.append((scope.target, why))
-        changes.unreachable += blocked
-        if not any(path == scope.target for path, _ in blocked):
-            changes.scanned_roots.add(scope.root_id)
-        for item in found:
-            by_name = item.path == scope.target
-            _compare(changes, item, known.pop(item.relative, None), asked_for=by_name)
-        for relative, file in known.items():
-            path = scope.root / relative
-            if not any(path.is_relative_to(folder) for folder, _ in blocked):
-                changes.gone.add(file.row_id)
-                if file.embedded:
-                    vanished[file.stat] = file
-    _find_moved(changes, vanished)
+        _compare_all(changes, scope, known, found, blocked)
+    if any(item.row_id is None for item in changes.pending):
+        with library.read() as session:
+            _add_tombstones(session, changes, model)
+        _find_moved(changes)
     return changes
+
+
+def _compare_all(
+    changes: Changes,
+    scope: Scope,
+    known: dict[Path, Known],
+    found: Iterable[Found],
+    blocked: Troubles,
+) -> None:
+    live = sum(not file.gone for file in known.values())
+    if live and not found and not blocked and scope.folders:
+        why = (
+            f"no images there, but {live} were indexed: kept, in case it is not mounted "
+            "(`rwkvsearch forget` drops them)"
+        )
+        blocked += [(folder, why) for folder in scope.folders]
+    blocked = [
+        (path, "no such folder" if path in scope.folders and why == "file not found" else why)
+        for path, why in blocked
+    ]
+    changes.unreachable += blocked
+    if not any(path == scope.root or path in scope.folders for path, _ in blocked):
+        stamp = shard_stamp(scope.root) if scope.kind == SHARD and not blocked else None
+        changes.scanned_roots[scope.root_id] = stamp
+    there = set()
+    for item in found:
+        there.add(item.path)
+        by_name = item.path in scope.files
+        _compare(changes, item, known.pop(item.relative, None), asked_for=by_name)
+    for relative, file in known.items():
+        path = scope.root / relative
+        if not file.gone and not any(path.is_relative_to(other) for other, _ in blocked):
+            changes.gone.add(file.row_id)
+            if file.embedded:
+                changes.vanished[file.stat] = file
+    for path in scope.files:
+        if path not in there and path.relative_to(scope.root) not in known:
+            name = is_image_name(path.name)
+            changes.unusable.append((path, "file not found" if name else "not a picture's name"))
 
 
 def _compare(changes: Changes, item: Found, known: Known | None, *, asked_for: bool) -> None:
     if known is None:
         changes.pending.append(item)
-    elif known.stat == item.stat and known.embedded:
+        return
+    item = replace(item, row_id=known.row_id)
+    same = known.stat.is_same(item.stat)
+    if same and known.embedded:
         changes.unchanged += 1
-    elif known.stat == item.stat and known.error in SETTLED and not asked_for:
+        if known.gone or known.stat != item.stat:
+            changes.refreshed.append(item)
+        if item.stamp != known.stamp or item.captions is not None:
+            changes.retold.append(item)
+    elif same and known.error in SETTLED and not asked_for:
         changes.still_bad.append((item.path, known.error or ""))
+        if known.gone:
+            changes.refreshed.append(item)
     else:
-        changes.pending.append(
-            Found(item.root_id, item.path, item.relative, item.stat, known.row_id)
-        )
+        changes.pending.append(item)
 
 
-def _find_moved(changes: Changes, vanished: dict[Stat, Known]) -> None:
+def _find_moved(changes: Changes) -> None:
     """A new path with the stat of a file that is gone is that file under another name."""
     pending, changes.pending = changes.pending, []
     for item in pending:
-        old = vanished.pop(item.stat, None) if item.row_id is None else None
+        old = changes.vanished.pop(item.stat, None) if item.row_id is None else None
         if old is None:
             changes.pending.append(item)
-        else:
-            changes.gone.remove(old.row_id)
-            changes.moved.append(
-                Found(item.root_id, item.path, item.relative, item.stat, old.row_id)
-            )
+            continue
+        changes.gone.discard(old.row_id)
+        item = replace(item, row_id=old.row_id)
+        changes.moved.append(item)
+        if item.stamp != old.stamp or item.captions is not None:
+            changes.retold.append(item)
 
 
-def _stat_files(library: Library, scope: Scope, blocked: list[tuple[Path, str]]) -> Iterator[Found]:
-    def note(path: Path, reason: str) -> None:
-        missing = path == scope.target and reason == "file not found"
-        blocked.append((path, "no such folder" if missing else reason))
+def _add_tombstones(session: Session, changes: Changes, model: int) -> None:
+    """Files that went away in an earlier run may be among the new ones too."""
+    new = sorted({item.stat.inode for item in changes.pending if item.row_id is None})
+    for inodes in chunks(new):
+        gone = FileRow.gone_at.is_not(None)
+        for _, known in _read(session, model, and_(gone, FileRow.inode.in_(inodes))):
+            if known.embedded:
+                changes.vanished.setdefault(known.stat, known)
 
-    thumbnails = library.path.resolve() / "thumbs"
-    for path in find_images(scope.target, on_error=note):
-        if path.is_relative_to(thumbnails):
-            continue
-        try:
-            status = path.stat()
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            blocked.append((path, system_reason(error)))
-            continue
-        stat = (status.st_size, status.st_mtime_ns, status.st_ino)
-        yield Found(scope.root_id, path, path.relative_to(scope.root), stat)
+
+def _is_as_before(stamp: str | None, scope: Scope, known: dict[Path, Known]) -> bool:
+    """Whether a shard is the one that was read to its end, and nothing is left to do for it."""
+    done = (file.embedded or file.error in SETTLED for file in known.values() if not file.gone)
+    return stamp is not None and stamp == shard_stamp(scope.root) and all(done)
+
+
+def _leave_alone(changes: Changes, scope: Scope, known: dict[Path, Known]) -> None:
+    changes.scanned_roots[scope.root_id] = shard_stamp(scope.root)
+    for relative, file in known.items():
+        if file.error is not None and not file.gone:
+            changes.still_bad.append((scope.root / relative, file.error))
+        elif not file.gone:
+            changes.unchanged += 1
 
 
 def _known_files(session: Session, scope: Scope, model: int) -> dict[Path, Known]:
+    """The files that this scope decides about, by their path below the root."""
+    of_root = FileRow.root_id == scope.root_id
+    if scope.folders or scope.kind == SHARD:
+        files = frozenset(scope.files)
+        return {
+            path: known
+            for path, known in _read(session, model, of_root)
+            if scope.kind == SHARD
+            or scope.root / path in files
+            or any((scope.root / path).is_relative_to(folder) for folder in scope.folders)
+        }
+    found: dict[Path, Known] = {}
+    for part in chunks(range(len(scope.files))):
+        paths = [scope.files[at].relative_to(scope.root) for at in part]
+        found |= _read(session, model, and_(of_root, FileRow.path.in_(paths)))
+    return found
+
+
+def _read(session: Session, model: int, which: ColumnElement[bool]) -> Iterable[tuple[Path, Known]]:
     embedded = exists().where(
-        EmbeddingRow.image_id == FileRow.image_id, EmbeddingRow.model == model
+        EmbeddingRow.image_id == FileRow.image_id,
+        EmbeddingRow.model == model,
+        ImageRow.id == FileRow.image_id,
+        ImageRow.perceptual_hash.is_not(None),
     )
     rows = session.execute(
         select(
@@ -188,42 +211,15 @@ def _known_files(session: Session, scope: Scope, model: int) -> dict[Path, Known
             FileRow.size,
             FileRow.mtime_ns,
             FileRow.inode,
+            FileRow.device,
             FileRow.image_id,
             FileRow.error,
+            FileRow.gone_at,
+            FileRow.sidecars,
             embedded,
-        ).where(FileRow.root_id == scope.root_id)
+        ).where(which)
     )
-    return {
-        path: Known(row_id, (size, mtime_ns, inode), image_id, error, bool(has_embedding))
-        for path, row_id, size, mtime_ns, inode, image_id, error, has_embedding in rows
-        if (scope.root / path).is_relative_to(scope.target)
-    }
-
-
-def _reaches(root: Path, path: Path) -> bool:
-    """Whether a walk from `root` comes to `path`: below it, and no name on the way is hidden."""
-    if not path.is_relative_to(root):
-        return False
-    return not any(part.startswith(".") for part in path.relative_to(root).parts)
-
-
-def _take_over(session: Session, owner: RootRow, inner: RootRow) -> None:
-    prefix = inner.path.relative_to(owner.path)
-    for file in session.scalars(select(FileRow).where(FileRow.root_id == inner.id)):
-        file.root_id, file.path = owner.id, prefix / file.path
-    session.flush()
-    session.delete(inner)
-
-
-def _resolve(root: Path) -> Path:
-    try:
-        return root.resolve()
-    except (OSError, RuntimeError) as error:  # a circle of links
-        raise DataError(f"{root}: no such folder") from error
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError:
-        return True
+    for path, row_id, size, mtime_ns, inode, device, image_id, error, gone_at, stamp, done in rows:
+        stat = Stat(size, mtime_ns, inode, device)
+        gone = gone_at is not None
+        yield path, Known(row_id, stat, image_id, error, gone, stamp, bool(done))

@@ -7,54 +7,73 @@ and the next run goes on from there.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
-import numpy as np
-from sqlalchemy import insert, update
+from sqlalchemy import update
 
-from rwkvsearch.data.errors import DataError, ImageError, ModelError
-from rwkvsearch.data.images import IMAGE_SUFFIXES, MAX_MEGAPIXELS, read_picture, system_reason
+from rwkvsearch.data.errors import DataError
+from rwkvsearch.data.images import IMAGE_SUFFIXES
+from rwkvsearch.data.walk import Rules
 from rwkvsearch.indexer.ann import import_faiss, publish
-from rwkvsearch.indexer.catalog import EmbeddingRow, RootRow
+from rwkvsearch.indexer.catalog import RootRow
+from rwkvsearch.indexer.encode import encode
 from rwkvsearch.indexer.entries import (
-    Prepared,
-    apply_changes,
-    embedded_images,
-    enter_files,
-    enter_images,
+    KnownContent,
     enter_model,
     forget_empty_roots,
+    known_contents,
+    mark_gone,
+    place_files,
 )
+from rwkvsearch.indexer.found import Found
 from rwkvsearch.indexer.library import Library
+from rwkvsearch.indexer.look import Look
+from rwkvsearch.indexer.prepare import Limits, Preparation, Prepared, read_beside
 from rwkvsearch.indexer.protocols import ImageEncoder, Stage, SyncEvent, SyncReport
-from rwkvsearch.indexer.scan import Changes, Found, find_changes, resolve_roots
+from rwkvsearch.indexer.scan import Changes, find_changes
+from rwkvsearch.indexer.sources import known_targets, resolve_roots
+from rwkvsearch.indexer.store import store_batch, store_texts
+from rwkvsearch.indexer.texts import embed_texts
 
 Progress = Callable[[SyncEvent], None]
 
 
+@dataclass(frozen=True)
+class SyncOptions:
+    """How a sync works; see `data.walk.Rules` for `exclude` and `follow_links`.
+
+    `workers` threads decode (None: one per usable core, 8 at most); `batch_size` images are encoded
+    and stored at a time.
+    """
+
+    exclude: Sequence[str] = ()
+    follow_links: bool = False
+    limits: Limits = Limits()
+    workers: int | None = None
+    batch_size: int = 64
+
+
 def sync(
     library: Library,
-    roots: Sequence[Path],
+    roots: Sequence[Path] | None,
     encoder: ImageEncoder,
+    options: SyncOptions | None = None,
     *,
-    workers: int | None = None,
-    batch_size: int = 64,
-    max_megapixels: float = MAX_MEGAPIXELS,
+    captions: Mapping[Path, tuple[str, ...]] | None = None,
     progress: Progress | None = None,
 ) -> SyncReport:
-    """Index what is new or changed below `roots`, and drop what is gone; see `SyncReport`.
+    """Index what is new or changed below `roots`, and mark what is gone; see `SyncReport`.
 
-    A root is a folder or an image file. `workers` threads decode (None: one per usable core, 8 at
-    most); `batch_size` images are encoded and stored at a time.
+    A root is a folder, a picture or a tar of pictures; None takes all that were indexed before.
+    `captions` are texts by the absolute path of a picture, which is indexed like a root.
 
     Raises:
         DataError: a root does not exist, or no root has any image.
@@ -62,9 +81,18 @@ def sync(
         ModelError: the encoder failed, or does not give unit embeddings of its `dim`.
     """
     import_faiss()
-    run = _Sync(library, encoder, batch_size, max_megapixels, progress or (lambda event: None))
+    run = _Sync(library, encoder, options or SyncOptions(), captions, progress)
     with library.writer():
-        return run.run(roots, workers or min(8, len(os.sched_getaffinity(0))))
+        return run.run(roots)
+
+
+@dataclass
+class _Counts:
+    total: int = 0
+    done: int = 0
+    added: int = 0
+    reused: int = 0
+    errors: list[tuple[Path, str]] = field(default_factory=list)
 
 
 class _Sync:
@@ -74,188 +102,167 @@ class _Sync:
         self,
         library: Library,
         encoder: ImageEncoder,
-        batch_size: int,
-        max_megapixels: float,
-        progress: Progress,
+        options: SyncOptions,
+        captions: Mapping[Path, tuple[str, ...]] | None,
+        progress: Progress | None,
     ) -> None:
         self.library = library
         self.encoder = encoder
-        self.batch_size = batch_size
-        self.max_megapixels = max_megapixels
-        self.progress = progress
-        self.total = self.done = self.added = self.reused = 0
-        self.errors: list[tuple[Path, str]] = []
+        self.options = options
+        self.captions = captions or {}
+        self.progress = progress or (lambda event: None)
+        self.counts = _Counts()
+        self.faults: list[tuple[Path, str]] = []
 
-    def run(self, roots: Sequence[Path], workers: int) -> SyncReport:
+    def run(self, roots: Sequence[Path] | None) -> SyncReport:
         started = time.monotonic()
+        changes = self._scan(roots)
+        self._apply(changes)
+        self._embed(changes.pending)
+        told = embed_texts(self.library, self.model, self.encoder, self._on_text)
         with self.library.write() as session:
-            self.model = enter_model(session, self.encoder)
-            scopes = resolve_roots(session, roots)
-        changes = find_changes(self.library, scopes, self.model.key, self._on_found)
-        scanned = self._check_found(changes, [scope.target for scope in scopes])
-        for path, reason in changes.unreachable:
-            self._report("scan", path, reason)
-        with self.library.write() as session:
-            apply_changes(session, changes)
-        self.total = len(changes.pending)
-        self._embed(changes.pending, workers)
-        with self.library.write() as session:
-            synced = RootRow.id.in_(changes.scanned_roots)
-            session.execute(update(RootRow).where(synced).values(synced_at=time.time()))
+            for root_id, stamp in changes.scanned_roots.items():
+                here = RootRow.id == root_id
+                synced = {"synced_at": time.time(), "stamp": stamp}
+                session.execute(update(RootRow).where(here).values(synced))
         self._report("publish")
         publish(self.library, self.model)
+        counts = self.counts
         return SyncReport(
-            scanned=scanned,
-            added=self.added,
-            reused=self.reused + len(changes.moved),
+            scanned=self.scanned,
+            added=counts.added,
+            reused=counts.reused + len(changes.moved),
             unchanged=changes.unchanged,
             removed=len(changes.gone),
-            errors=changes.still_bad + self.errors,
+            errors=changes.still_bad + changes.unusable + counts.errors,
             unreachable=changes.unreachable,
+            faults=self.faults,
+            texts=told,
             seconds=time.monotonic() - started,
         )
 
-    def _on_found(self, number: int) -> None:
-        if number % 256 == 0:
-            self.progress(SyncEvent("scan", total=number))
-
-    def _report(self, stage: Stage, path: Path | None = None, reason: str | None = None) -> None:
-        errors = len(self.errors)
-        self.progress(SyncEvent(stage, self.total, self.done, errors, self.added, path, reason))
-
-    def _check_found(self, changes: Changes, targets: list[Path]) -> int:
-        scanned = len(changes.pending) + len(changes.moved) + len(changes.still_bad)
-        scanned += changes.unchanged
-        if scanned or changes.known:
-            return scanned
+    def _scan(self, roots: Sequence[Path] | None) -> Changes:
         with self.library.write() as session:
-            forget_empty_roots(session)
-        for path, reason in changes.unreachable:
-            raise DataError(f"{path}: {reason}")
-        names = ", ".join(str(target) for target in targets)
-        suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
-        if all(target.is_file() for target in targets):
-            raise DataError(f"{names}: not the name of a picture (known are {suffixes})")
-        raise DataError(f"{names}: no images found (looked for {suffixes})")
+            self.model = enter_model(session, self.encoder)
+            targets = known_targets(session) if roots is None else [*roots, *self.captions]
+            scopes = resolve_roots(session, targets)
+        skip = frozenset({self.library.path.resolve() / "thumbs"})
+        look = Look(Rules(self.options.exclude, skip, self.options.follow_links), self.captions)
+        changes = find_changes(self.library, scopes, self.model.key, look, self._on_found)
+        self.scanned = len(changes.pending) + len(changes.moved) + len(changes.still_bad)
+        self.scanned += changes.unchanged + len(changes.unusable)
+        if not self.scanned and not changes.known:
+            with self.library.write() as session:
+                forget_empty_roots(session)
+            for path, reason in changes.unreachable:
+                raise DataError(f"{path}: {reason}")
+            raise _nothing_found(targets)
+        self.counts.total = len(changes.pending)
+        for path, reason in changes.unreachable + changes.unusable:
+            self._report("scan", path, reason)
+        return changes
 
-    def _embed(self, pending: Sequence[Found], workers: int) -> None:
+    def _apply(self, changes: Changes) -> None:
+        with self.library.write() as session:
+            mark_gone(session, changes.gone)
+            place_files(session, changes.moved + changes.refreshed)
+        for start in range(0, len(changes.retold), self.options.batch_size):
+            items = changes.retold[start : start + self.options.batch_size]
+            read = [(item, *read_beside(item)) for item in items]
+            with self.library.write() as session:
+                store_texts(session, [(item, said) for item, said, _ in read])
+            for *_, faults in read:
+                self._on_faults(faults)
+
+    def _embed(self, pending: Sequence[Found]) -> None:
         batch: list[Prepared] = []
-        with closing(self._prepare_all(pending, workers)) as prepared:
+        size = self.options.batch_size
+        with closing(self._prepare_all(pending)) as prepared:
             for item in prepared:
                 batch.append(item)
                 pictures = sum(item.pixels is not None for item in batch)
-                if pictures >= self.batch_size or len(batch) >= 4 * self.batch_size:
+                if pictures >= size or len(batch) >= 4 * size:
                     self._store(batch)
                     batch = []
         if batch:
             self._store(batch)
 
-    def _prepare_all(
-        self, pending: Sequence[Found], workers: int
-    ) -> Generator[Prepared, None, None]:
+    def _prepare_all(self, pending: Sequence[Found]) -> Generator[Prepared, None, None]:
         """In order, with two batches in the making; drops what waits when the caller stops."""
         source = iter(pending)
+        prepare = Preparation(self.library, self.model, self.encoder, self.options.limits)
+        workers = self.options.workers or min(8, len(os.sched_getaffinity(0)))
         pool = ThreadPoolExecutor(workers, "decode")
         try:
             ahead: deque[Future[Prepared]] = deque(
-                pool.submit(self._prepare, item) for item in islice(source, 2 * self.batch_size)
+                pool.submit(prepare, item) for item in islice(source, 2 * self.options.batch_size)
             )
             while ahead:
                 prepared = ahead.popleft().result()
-                ahead.extend(pool.submit(self._prepare, item) for item in islice(source, 1))
+                ahead.extend(pool.submit(prepare, item) for item in islice(source, 1))
                 yield prepared
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def _prepare(self, found: Found) -> Prepared:
-        try:
-            return self._read(found)
-        except ImageError as error:
-            return Prepared(found, error=error.reason)
-        except OSError as error:
-            return Prepared(found, error=system_reason(error))
-
-    def _read(self, found: Found) -> Prepared:
-        with found.path.open("rb") as stream:
-            # The stat of what is read, not of what was scanned: the file may have changed since.
-            status = os.fstat(stream.fileno())
-            found = replace(found, stat=(status.st_size, status.st_mtime_ns, status.st_ino))
-            content_hash = hashlib.file_digest(stream, "sha256").hexdigest()
-            with self.library.read() as session:
-                image_id = embedded_images(session, self.model, [content_hash]).get(content_hash)
-            if image_id is not None:
-                return Prepared(found, content_hash, image_id=image_id)
-            stream.seek(0)
-            picture = read_picture(
-                stream, min_side=self.encoder.image_size, max_megapixels=self.max_megapixels
-            )
-        try:
-            pixels = self.encoder.preprocess(picture.image)
-        # One odd picture, say 1 x 20,000 pixels, must not end the run for all others.
-        except Exception as error:
-            why = " ".join(str(error).split())[:80]
-            raise ImageError(str(found.path), f"cannot be preprocessed: {why}") from error
-        return Prepared(found, content_hash, picture.width, picture.height, picture.format, pixels)
-
     def _store(self, batch: list[Prepared]) -> None:
-        hashes = [item.content_hash for item in batch if item.error is None]
-        with self.library.read() as session:
-            image_ids = embedded_images(session, self.model, hashes)
-        new = {
-            item.content_hash: item
-            for item in batch
-            if item.pixels is not None and item.content_hash not in image_ids
-        }
-        embeddings = self._encode(list(new.values()))
-        broken = new.keys() - embeddings.keys()
+        new = {item.content_hash: item.pixels for item in batch if item.pixels is not None}
+        with self.library.read() as session:  # the same content may have come twice in this run
+            known = known_contents(session, self.model, [*new])
+        todo = {key: pixels for key, pixels in new.items() if not _is_embedded(known, key)}
+        embeddings = encode(self.encoder, todo)
+        broken = todo.keys() - embeddings.keys()
         batch = [
             replace(item, error="the model gives no finite embedding")
             if item.content_hash in broken
             else item
             for item in batch
         ]
-        encoded = [item for content_hash, item in new.items() if content_hash in embeddings]
         with self.library.write() as session:
-            new_ids = enter_images(session, encoded)
-            rows = [
-                {"image_id": new_ids[content_hash], "model": self.model.key, "data": data}
-                for content_hash, data in embeddings.items()
-            ]
-            if rows:
-                session.execute(insert(EmbeddingRow), rows)
-            enter_files(session, batch, image_ids | new_ids)
+            store_batch(session, self.model, batch, embeddings)
         self._count(batch, len(embeddings))
-
-    def _encode(self, items: list[Prepared]) -> dict[str, bytes]:
-        """fp16 bytes by content hash; a picture without a finite embedding is left out."""
-        pixels = [item.pixels for item in items if item.pixels is not None]
-        if not pixels:
-            return {}
-        embeddings = self.encoder.encode_pixels(np.stack(pixels)).astype(np.float32)
-        if embeddings.shape != (len(items), self.encoder.dim):
-            raise ModelError(
-                f"{self.encoder.model_id} gave embeddings of shape {embeddings.shape}, "
-                f"not {(len(items), self.encoder.dim)}"
-            )
-        norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
-        finite = np.isfinite(norms[:, 0])
-        if len(items) > 1 and not finite.any():
-            raise ModelError(f"{self.encoder.model_id} gives no finite embedding for any picture")
-        if (np.abs(norms[finite] - 1) > 0.01).any():
-            raise ModelError(f"{self.encoder.model_id} gives embeddings that are not unit vectors")
-        halves = (embeddings / norms).astype("<f2")
-        return {
-            item.content_hash: half.tobytes()
-            for item, half, good in zip(items, halves, finite, strict=True)
-            if good
-        }
 
     def _count(self, batch: list[Prepared], embedded: int) -> None:
         bad = [(item.found.path, item.error) for item in batch if item.error is not None]
-        self.errors += bad
-        self.done += len(batch)
-        self.added += embedded
-        self.reused += len(batch) - len(bad) - embedded
+        counts = self.counts
+        counts.errors += bad
+        counts.done += len(batch)
+        counts.added += embedded
+        counts.reused += len(batch) - len(bad) - embedded
         for path, reason in bad:
             self._report("embed", path, reason)
+        for item in batch:
+            self._on_faults(item.faults)
         self._report("embed")
+
+    def _on_faults(self, faults: Sequence[tuple[Path, str]]) -> None:
+        self.faults += faults
+        for path, reason in faults:
+            self._report("embed", path, reason)
+
+    def _on_found(self, number: int) -> None:
+        if number % 256 == 0:
+            self.progress(SyncEvent("scan", total=number))
+
+    def _on_text(self, done: int, total: int) -> None:
+        self.progress(SyncEvent("captions", total, done, len(self.counts.errors)))
+
+    def _report(self, stage: Stage, path: Path | None = None, reason: str | None = None) -> None:
+        counts = self.counts
+        errors = len(counts.errors)
+        self.progress(
+            SyncEvent(stage, counts.total, counts.done, errors, counts.added, path, reason)
+        )
+
+
+def _is_embedded(known: Mapping[str, KnownContent], content_hash: str) -> bool:
+    return content_hash in known and known[content_hash].embedded
+
+
+def _nothing_found(targets: Sequence[Path]) -> DataError:
+    names = ", ".join(str(target) for target in targets)
+    suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
+    if not targets:
+        return DataError("nothing was indexed before: name a folder of pictures")
+    if all(target.is_file() for target in targets):
+        return DataError(f"{names}: not the name of a picture (known are {suffixes})")
+    return DataError(f"{names}: no images found (looked for {suffixes})")

@@ -8,9 +8,18 @@ from typing import Annotated
 
 import typer
 
-from rwkvsearch.data.errors import DataError, QueryError, RwkvSearchError
+from rwkvsearch.data.errors import QueryError, RwkvSearchError
 from rwkvsearch.retrieval.models import EXACT, Precision
 from rwkvsearch.ui.describe import describe
+from rwkvsearch.ui.indexing import forget, index, relocate
+from rwkvsearch.ui.options import (
+    DeviceOption,
+    JsonOption,
+    LibraryOption,
+    ModelOption,
+    PrecisionOption,
+    library_folder,
+)
 from rwkvsearch.ui.training import train
 
 app = typer.Typer(
@@ -25,25 +34,6 @@ bench_app = typer.Typer(no_args_is_help=True, help="Measure a model on your own 
 app.add_typer(model_app, name="model")
 app.add_typer(bench_app, name="bench")
 
-LibraryOption = Annotated[
-    Path | None,
-    typer.Option("--library", help="Folder of the library."),
-]
-ModelOption = Annotated[
-    str | None, typer.Option("--model", help="Model by name; see `rwkvsearch model list`.")
-]
-DeviceOption = Annotated[
-    str | None,
-    typer.Option("--device", help="cpu, cuda, cuda:1, ...; default: $RWKVSEARCH_DEVICE, else cpu."),
-]
-PrecisionOption = Annotated[
-    Precision | None,
-    typer.Option(
-        "--precision",
-        help="fp32 is exact, bf16 and int8 are faster where the processor has them; "
-        "default: that of the library, else fp32.",
-    ),
-]
 BenchPrecisionOption = Annotated[
     Precision, typer.Option("--precision", help="fp32 is exact; bf16 and int8 are faster.")
 ]
@@ -51,7 +41,6 @@ UnusedLibraryOption = Annotated[
     Path | None,
     typer.Option("--library", help="Taken by every command; models are shared by all libraries."),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 def main() -> None:
@@ -86,59 +75,7 @@ def _options(
     pass
 
 
-@app.command()
-def index(
-    paths: Annotated[list[Path], typer.Argument(help="Folders of pictures, or single pictures.")],
-    library: LibraryOption = None,
-    model: ModelOption = None,
-    device: DeviceOption = None,
-    precision: PrecisionOption = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Threads that decode; default: one per core.")
-    ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Pictures encoded at once.")] = 64,
-    max_megapixels: Annotated[
-        float, typer.Option(min=0.001, help="Larger pictures are skipped.")
-    ] = 128.0,
-) -> None:
-    """Bring the library up to date with folders of pictures.
-
-    Only what is new is read. A picture that cannot be used is named with its reason and skipped.
-    Stop with Ctrl-C at any time: what is done is kept, and the next run goes on from there.
-    """
-    from rwkvsearch.indexer.library import Library
-    from rwkvsearch.indexer.sync import sync
-    from rwkvsearch.retrieval.encoder import Encoder
-    from rwkvsearch.retrieval.engine import choose_model
-    from rwkvsearch.ui.render import SyncProgress, report_as_text
-
-    folder = _library(library)
-    missing = [path for path in paths if not path.exists()]
-    if missing and not folder.exists():
-        raise DataError(f"{missing[0]}: no such folder")
-    with Library.create(folder) as opened:
-        name, precision = choose_model(opened, model, precision)
-        encoder = Encoder.load(name, device=device, precision=precision)
-        progress = SyncProgress()
-        try:
-            report = sync(
-                opened,
-                paths,
-                encoder,
-                workers=workers,
-                batch_size=batch_size,
-                max_megapixels=max_megapixels,
-                progress=progress,
-            )
-        except KeyboardInterrupt:
-            progress.close()
-            typer.echo("stopped; what is done is kept, run the same command to go on", err=True)
-            raise typer.Exit(130) from None
-        finally:
-            progress.close()
-        typer.echo(report_as_text(report, opened.path))
-    if {path for path, _ in report.errors} & {path.resolve() for path in paths}:
-        raise typer.Exit(1)  # a picture asked for by name, not one among others
+app.command()(index)
 
 
 @app.command()
@@ -168,7 +105,7 @@ def query(
     from rwkvsearch.retrieval.engine import SearchEngine
 
     with SearchEngine.open(
-        _library(library), model=model, device=device, precision=precision
+        library_folder(library), model=model, device=device, precision=precision
     ) as engine:
         hits = (
             engine.query(text, k) if text is not None else engine.query_image(Path(image or ""), k)
@@ -190,11 +127,13 @@ def stats(library: LibraryOption = None, as_json: JsonOption = False) -> None:
     from rwkvsearch.indexer.library import Library
     from rwkvsearch.ui.render import stats_as_json, stats_as_text
 
-    with Library.open(_library(library)) as opened:
+    with Library.open(library_folder(library)) as opened:
         render = stats_as_json if as_json else stats_as_text
         typer.echo(render(opened.path, opened.stats()))
 
 
+app.command()(forget)
+app.command()(relocate)
 app.command()(describe)
 app.command()(train)
 
@@ -303,9 +242,3 @@ def bench_classify(
     with counting(None) as progress:
         result = measure_accuracy(encoder, data, template or TEMPLATES, progress)
     typer.echo((accuracy_as_json if as_json else accuracy_as_text)(result, encoder.model_id))
-
-
-def _library(path: Path | None) -> Path:
-    from rwkvsearch.retrieval.models import home_folder
-
-    return path or home_folder()

@@ -16,8 +16,8 @@ from tqdm import tqdm
 
 if TYPE_CHECKING:
     from rwkvsearch.data.descriptions.texts import Described
-    from rwkvsearch.indexer.library import LibraryStats
     from rwkvsearch.indexer.protocols import SyncEvent, SyncReport
+    from rwkvsearch.indexer.stats import LibraryStats
     from rwkvsearch.retrieval.benchmark import Accuracy, RecallResult
     from rwkvsearch.retrieval.describing.estimate import Estimate
     from rwkvsearch.retrieval.engine import Hit
@@ -56,9 +56,10 @@ def report_as_text(report: SyncReport, library: Path) -> str:
         "gone": report.removed,
         "skipped": len(report.errors),
     }
+    texts = f", {counted(report.texts, 'text')} embedded" if report.texts else ""
     shown = ", ".join(f"{number:,} {name}" for name, number in counts.items() if number)
     rate = f" ({report.added / report.seconds:.0f} pictures/s)" if report.added else ""
-    found = f"{counted(report.scanned, 'file')}: {shown or 'nothing to do'}"
+    found = f"{counted(report.scanned, 'file')}: {shown or 'nothing to do'}{texts}"
     return f"{found}; {report.seconds:.1f} s{rate}\nlibrary: {printable(library)}"
 
 
@@ -68,11 +69,18 @@ def stats_as_text(path: Path, stats: LibraryStats) -> str:
         f"library   {printable(path)} ({stats.bytes_on_disk / 1e6:,.1f} MB)",
         f"images    {stats.images:,} different pictures in {stats.files:,} files",
         f"synced    {stats.synced_at:%Y-%m-%d %H:%M} UTC" if stats.synced_at else "synced    never",
+        *([f"texts     {stats.captions:,} that belong to pictures"] if stats.captions else []),
         *(f"folder    {printable(root)}" for root in stats.roots),
         *(
             f"model     {model.model_id} ({model.embeddings:,} embeddings)"
             for model in stats.models
         ),
+        *(
+            f"ann       {ann.kind}, {ann.rows:,} rows, {ann.bytes / 1e6:,.1f} MB"
+            + (f", ann_recall {ann.ann_recall:.3f}" if ann.ann_recall is not None else "")
+            for ann in stats.anns
+        ),
+        *([f"gone      {stats.gone:,} files, remembered"] if stats.gone else []),
         f"errors    {stats.errors:,} files that could not be used",
         *(f"          {count:,} {reason}" for reason, count in stats.errors_by_reason.items()),
     ]
@@ -86,11 +94,23 @@ def stats_as_json(path: Path, stats: LibraryStats) -> str:
             "library": str(path),
             "images": stats.images,
             "files": stats.files,
+            "gone": stats.gone,
+            "captions": stats.captions,
             "errors": stats.errors,
             "errors_by_reason": stats.errors_by_reason,
             "roots": [str(root) for root in stats.roots],
             "models": [
                 {"id": m.model_id, "dim": m.dim, "embeddings": m.embeddings} for m in stats.models
+            ],
+            "anns": [
+                {
+                    "model": ann.model_id,
+                    "kind": ann.kind,
+                    "rows": ann.rows,
+                    "bytes": ann.bytes,
+                    "ann_recall": ann.ann_recall,
+                }
+                for ann in stats.anns
             ],
             "bytes": stats.bytes_on_disk,
             "synced_at": stats.synced_at.isoformat() if stats.synced_at else None,

@@ -1,6 +1,8 @@
 """A fake encoder, exact and fast, and folders of tiny pictures."""
 
-from collections.abc import Callable, Iterator
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +23,7 @@ class FakeEncoder:
     def __init__(self, model_id: str = "fake", weights_sha256: str = "0" * 64) -> None:
         self.model_id = model_id
         self.weights_sha256 = weights_sha256
-        self.encoded = 0
+        self.encoded = self.told = 0
 
     def preprocess(self, image: Image.Image) -> NDArray[np.float32]:
         pixels = np.asarray(image.resize((8, 8)), np.float32)
@@ -33,12 +35,21 @@ class FakeEncoder:
         unit: NDArray[np.float32] = cells / np.linalg.norm(cells, axis=1, keepdims=True)
         return unit
 
+    def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        self.told += len(texts)
+        rows = [np.random.default_rng(list(text.encode())).standard_normal(12) for text in texts]
+        values = np.array(rows, np.float32).reshape(-1, 12)
+        unit: NDArray[np.float32] = values / np.linalg.norm(values, axis=1, keepdims=True)
+        return unit
+
 
 def make_image(path: Path, seed: int) -> Path:
-    """A PNG of four coloured squares, another one for each seed."""
+    """A PNG of four coloured squares, another one for each seed, written a second ago."""
     path.parent.mkdir(parents=True, exist_ok=True)
     colours = np.random.default_rng(seed).integers(0, 256, (2, 2, 3), dtype=np.uint8)
     Image.fromarray(colours.repeat(8, 0).repeat(8, 1)).save(path, "PNG")
+    moment = time.time_ns() - 1_000_000_000
+    os.utime(path, ns=(moment, moment))
     return path
 
 

@@ -15,7 +15,7 @@ from sqlalchemy import text
 from rwkvsearch.data.errors import LibraryError
 from rwkvsearch.indexer.library import Library
 from rwkvsearch.indexer.search import SearchIndex
-from rwkvsearch.indexer.sync import sync
+from rwkvsearch.indexer.sync import SyncOptions, sync
 
 HERE = Path(__file__).parent
 PICTURES = 100
@@ -27,7 +27,7 @@ sys.path.insert(0, {str(HERE)!r})
 from conftest import FakeEncoder
 from rwkvsearch.data.errors import LibraryError
 from rwkvsearch.indexer.library import Library
-from rwkvsearch.indexer.sync import sync
+from rwkvsearch.indexer.sync import SyncOptions, sync
 
 class Slow(FakeEncoder):
     def encode_pixels(self, pixels):
@@ -38,7 +38,7 @@ if len(sys.argv) > 4:
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[4]),) * 2)
 try:
     with Library.create(Path(sys.argv[2])) as library:
-        sync(library, [Path(sys.argv[1])], Slow(), batch_size=4, workers=2,
+        sync(library, [Path(sys.argv[1])], Slow(), SyncOptions(batch_size=4, workers=2),
              progress=lambda event: print(event.embedded, flush=True))
 except LibraryError as error:
     sys.exit(str(error))
@@ -146,7 +146,7 @@ def test_full_database(
         patch.setattr(catalog, "_set_pragmas", limited)
         with Library.open(library.path) as full:
             with pytest.raises(LibraryError, match="no space left to write") as caught:
-                sync(full, [many], encoder, batch_size=4)
+                sync(full, [many], encoder, SyncOptions(batch_size=4))
             assert "\n" not in str(caught.value)
             images = full.stats().images
     assert 0 < images < PICTURES

@@ -14,8 +14,9 @@ import pytest
 
 from rwkvsearch.data.errors import DataError, LibraryError, ModelError
 from rwkvsearch.indexer.library import Library
+from rwkvsearch.indexer.prepare import Limits
 from rwkvsearch.indexer.protocols import SyncEvent, SyncReport
-from rwkvsearch.indexer.sync import sync
+from rwkvsearch.indexer.sync import SyncOptions, sync
 
 Paint = Callable[[Path, int], Path]
 HERE = Path(__file__).parent
@@ -39,15 +40,15 @@ def on_disk(*folders: Path) -> set[Path]:
 def test_second_run_embeds_and_reads_nothing(
     library: Library, photos: Path, encoder: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert counts(sync(library, [photos], encoder, batch_size=4)) == (10, 0, 0, 0, 0)
-    monkeypatch.setattr("rwkvsearch.indexer.sync.hashlib.file_digest", None)
+    assert counts(sync(library, [photos], encoder, SyncOptions(batch_size=4))) == (10, 0, 0, 0, 0)
+    monkeypatch.setattr("rwkvsearch.indexer.found.Found.open", None)
     assert counts(sync(library, [photos], encoder)) == (0, 0, 10, 0, 0)
     assert encoder.encoded == 10
     assert indexed(library) == on_disk(photos)
 
 
 def test_embeddings_are_those_of_the_pictures(library: Library, photos: Path, encoder: Any) -> None:
-    sync(library, [photos], encoder, batch_size=3, workers=3)
+    sync(library, [photos], encoder, SyncOptions(batch_size=3, workers=3))
     from rwkvsearch.data.images import read_image
 
     ids, embeddings = library.embeddings("fake", "fake-8")
@@ -60,7 +61,7 @@ def test_copy_rename_change_delete_return(
     library: Library, photos: Path, encoder: Any, paint: Paint, tmp_path: Path
 ) -> None:
     sync(library, [photos], encoder)
-    shutil.copy(photos / "a/0.png", photos / "copy.png")
+    shutil.copy2(photos / "a/0.png", photos / "copy.png")
     (photos / "a/1.png").rename(photos / "renamed.png")
     paint(photos / "a/2.png", 99)
     (photos / "a/3.png").rename(tmp_path / "kept.png")
@@ -80,7 +81,7 @@ def test_a_rename_is_not_even_read(
     library: Library, photos: Path, encoder: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sync(library, [photos], encoder)
-    monkeypatch.setattr("rwkvsearch.indexer.sync.hashlib.file_digest", None)
+    monkeypatch.setattr("rwkvsearch.indexer.found.Found.open", None)
     (photos / "a").rename(photos / "c")
     assert counts(sync(library, [photos], encoder)) == (0, 5, 5, 0, 0)
     assert indexed(library) == on_disk(photos)
@@ -104,7 +105,7 @@ def test_identical_new_files_are_embedded_once(
 ) -> None:
     for number in range(7):
         shutil.copy(photos / "a/0.png", photos / f"copy{number}.png")
-    assert counts(sync(library, [photos], encoder, batch_size=2)) == (10, 7, 0, 0, 0)
+    assert counts(sync(library, [photos], encoder, SyncOptions(batch_size=2))) == (10, 7, 0, 0, 0)
     assert encoder.encoded == 10
     assert library.stats().images == 10
     assert library.stats().files == 17
@@ -139,7 +140,7 @@ def test_bad_files_are_rows(library: Library, photos: Path, encoder: Any, paint:
 def test_too_large_is_tried_again_with_another_limit(
     library: Library, photos: Path, encoder: Any
 ) -> None:
-    report = sync(library, [photos], encoder, max_megapixels=1e-4)
+    report = sync(library, [photos], encoder, SyncOptions(limits=Limits(megapixels=1e-4)))
     assert counts(report) == (0, 0, 0, 0, 10)
     assert {reason for _, reason in report.errors} == {
         "too large: 0.000256 megapixels (limit 0.0001, raise with --max-megapixels)"
@@ -194,9 +195,9 @@ def test_missing_and_empty_roots(
 ) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
-    with pytest.raises(DataError, match=r"empty: no images found \(looked for .avif, "):
+    with pytest.raises(DataError, match=r"empty: no images found \(looked for .apng, "):
         sync(library, [empty], encoder)
-    with pytest.raises(DataError, match="none: no such folder"):
+    with pytest.raises(DataError, match="none: no such file or folder"):
         sync(library, [photos, tmp_path / "none"], encoder)
     assert library.stats().roots == []
     assert counts(sync(library, [photos, empty], encoder)) == (10, 0, 0, 0, 0)
@@ -332,7 +333,7 @@ def test_an_encoder_failing_later_keeps_what_was_written(
 
     monkeypatch.setattr(encoder, "encode_pixels", fail_at_the_third)
     with pytest.raises(ModelError, match="out of memory"):
-        sync(library, [photos], encoder, batch_size=2)
+        sync(library, [photos], encoder, SyncOptions(batch_size=2))
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("decode")]
     assert library.stats().images == 4
     monkeypatch.undo()

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from rwkvsearch.indexer.library import LibraryStats, ModelInfo
+from rwkvsearch.indexer.library import ModelInfo
 from rwkvsearch.indexer.protocols import SyncEvent, SyncReport
+from rwkvsearch.indexer.stats import AnnInfo, LibraryStats
 from rwkvsearch.retrieval.benchmark import Accuracy, RecallResult
 from rwkvsearch.retrieval.engine import Hit
 from rwkvsearch.retrieval.metrics import Recall
@@ -18,18 +19,22 @@ HITS = [
 STATS = LibraryStats(
     images=1234,
     files=1235,
+    gone=2,
+    captions=17,
     errors=3,
     errors_by_reason={"not an image": 2, "empty file": 1},
     roots=[Path("/photos")],
     models=[ModelInfo(1, "starter-abc-fp32", "p-112", 256, "0" * 64, 1234)],
+    anns=[AnnInfo("starter-abc-fp32", "SQfp16", 1234, 700_000, 0.9951)],
     bytes_on_disk=2_500_000,
     synced_at=datetime(2026, 1, 2, 3, 4, tzinfo=UTC),
 )
 
 
 def report(**counts: int) -> SyncReport:
-    values = {"scanned": 0, "added": 0, "reused": 0, "unchanged": 0, "removed": 0} | counts
-    return SyncReport(**values, errors=[], unreachable=[], seconds=2)
+    names = ("scanned", "added", "reused", "unchanged", "removed", "texts")
+    values = dict.fromkeys(names, 0) | counts
+    return SyncReport(**values, errors=[], unreachable=[], faults=[], seconds=2)
 
 
 def test_table() -> None:
@@ -61,6 +66,7 @@ def test_json() -> None:
         ({"scanned": 1, "unchanged": 1}, "1 file: 1 unchanged; 2.0 s"),
         ({"scanned": 2000, "added": 2000}, "2,000 files: 2,000 embedded; 2.0 s (1000 pictures/s)"),
         ({"removed": 4}, "0 files: 4 gone; 2.0 s"),
+        ({"texts": 3}, "0 files: nothing to do, 3 texts embedded; 2.0 s"),
         ({}, "0 files: nothing to do; 2.0 s"),
     ],
 )
@@ -75,8 +81,11 @@ def test_stats() -> None:
         "library   /library (2.5 MB)",
         "images    1,234 different pictures in 1,235 files",
         "synced    2026-01-02 03:04 UTC",
+        "texts     17 that belong to pictures",
         "folder    /photos",
         "model     starter-abc-fp32 (1,234 embeddings)",
+        "ann       SQfp16, 1,234 rows, 0.7 MB, ann_recall 0.995",
+        "gone      2 files, remembered",
         "errors    3 files that could not be used",
         "          2 not an image",
         "          1 empty file",

@@ -1,0 +1,159 @@
+"""Changes a person asks for by name: forget what was indexed, or follow a folder that moved."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from sqlalchemy import delete, exists, select, update
+from sqlalchemy.orm import Session
+
+from rwkvsearch.data.errors import LibraryError
+from rwkvsearch.indexer.ann import publish
+from rwkvsearch.indexer.catalog import (
+    CaptionRow,
+    EmbeddingRow,
+    FileRow,
+    GenerationRow,
+    ImageRow,
+    RootRow,
+    TextEmbeddingRow,
+    TextRow,
+)
+from rwkvsearch.indexer.library import Library, chunks
+from rwkvsearch.indexer.sources import FOLDER, LOOSE
+
+
+def forget(library: Library, path: Path) -> int:
+    """Drop a file, or everything below a folder, with the embeddings and texts nobody else needs.
+
+    Returns the number of files dropped, those that were gone already among them.
+
+    Raises:
+        LibraryError: nothing below `path` is known, or another writer is at work.
+    """
+    path = path.absolute()
+    with library.writer():
+        with library.write() as session:
+            files = _files_below(session, path)
+            inside = [row.id for row in _roots(session) if row.path.is_relative_to(path)]
+            if not files and not inside:
+                raise LibraryError(f"{path}: nothing there was indexed into {library.path}")
+            _drop_files(session, [*files])
+            session.execute(delete(RootRow).where(RootRow.id.in_(inside)))
+            _drop_orphans(session)
+        _publish_anew(library)
+    return len(files)
+
+
+def forget_gone(library: Library) -> int:
+    """Drop every file that is not there any more, as `forget`; the number of files."""
+    with library.writer():
+        with library.write() as session:
+            gone = session.scalars(select(FileRow.id).where(FileRow.gone_at.is_not(None))).all()
+            _drop_files(session, gone)
+            _drop_orphans(session)
+        _publish_anew(library)
+    return len(gone)
+
+
+def relocate(library: Library, old: Path, new: Path) -> int:
+    """Write down that what was below `old` lies below `new` now; the number of files.
+
+    Nothing is read: the next sync finds every file where it is said to be, or marks it as gone.
+    Where a file is known at the new place already, the old entry is dropped.
+
+    Raises:
+        LibraryError: nothing below `old` is known, one lies inside the other, or another writer.
+    """
+    old, new = old.absolute(), new.resolve()
+    if old.is_relative_to(new) or new.is_relative_to(old):
+        raise LibraryError(f"{old} and {new} lie inside each other: `index` finds moves by itself")
+    with library.writer(), library.write() as session:
+        files = _files_below(session, old)
+        roots = [row for row in _roots(session) if row.path.is_relative_to(old)]
+        if not files and not roots:
+            raise LibraryError(f"{old}: nothing there was indexed into {library.path}")
+        for root in roots:
+            _move_root(session, root, new / root.path.relative_to(old))
+        left = _files_below(session, old)
+        _move_files(session, {row: new / path.relative_to(old) for row, path in left.items()}, new)
+        has_files = exists().where(FileRow.root_id == RootRow.id)
+        emptied = RootRow.id.in_([row.id for row in roots])
+        session.execute(delete(RootRow).where(emptied, ~has_files))
+    return len(files)
+
+
+def _roots(session: Session) -> Sequence[RootRow]:
+    return session.scalars(select(RootRow).where(RootRow.kind != LOOSE)).all()
+
+
+def _files_below(session: Session, folder: Path) -> dict[int, Path]:
+    """The absolute paths of the files at or below `folder`, by row id."""
+    found: dict[int, Path] = {}
+    for root in session.scalars(select(RootRow)):
+        if root.path.is_relative_to(folder) or folder.is_relative_to(root.path):
+            rows = select(FileRow.id, FileRow.path).where(FileRow.root_id == root.id)
+            paths = ((row_id, root.path / path) for row_id, path in session.execute(rows))
+            found |= {row_id: path for row_id, path in paths if path.is_relative_to(folder)}
+    return found
+
+
+def _folder_of(session: Session, path: Path) -> RootRow | None:
+    """The indexed folder that `path` lies in."""
+    return next(
+        (r for r in _roots(session) if r.kind == FOLDER and path.is_relative_to(r.path)), None
+    )
+
+
+def _move_root(session: Session, root: RootRow, place: Path) -> None:
+    """Give a root its new path, unless that is known: then its files move one by one."""
+    if place not in {row.path for row in _roots(session)} and not _folder_of(session, place):
+        root.path, root.stamp = place, None
+        session.flush()
+
+
+def _move_files(session: Session, places: dict[int, Path], new: Path) -> None:
+    """Put files where they are said to be, in the indexed folder that holds that place."""
+    owner = _folder_of(session, new) if places else None
+    if places and owner is None:
+        owner = RootRow(path=new, kind=FOLDER)
+        session.add(owner)
+        session.flush()
+    known = {path for path in _files_below(session, new).values()}
+    _drop_files(session, [row_id for row_id, path in places.items() if path in known])
+    if owner is not None:
+        rows = [
+            {"id": row_id, "root_id": owner.id, "path": path.relative_to(owner.path)}
+            for row_id, path in places.items()
+            if path not in known
+        ]
+        if rows:
+            session.execute(update(FileRow), rows)
+
+
+def _publish_anew(library: Library) -> None:
+    """So that no ann file holds what was dropped."""
+    for model in library.models():
+        publish(library, model)
+
+
+def _drop_files(session: Session, row_ids: Sequence[int]) -> None:
+    for ids in chunks(row_ids):
+        session.execute(delete(CaptionRow).where(CaptionRow.file_id.in_(ids)))
+        session.execute(delete(FileRow).where(FileRow.id.in_(ids)))
+
+
+def _drop_orphans(session: Session) -> None:
+    """Images without a file, texts without an image, and whatever was made of them."""
+    lost = ~exists().where(FileRow.image_id == ImageRow.id)
+    ids = select(ImageRow.id).where(lost).scalar_subquery()
+    session.execute(delete(CaptionRow).where(CaptionRow.image_id.in_(ids)))
+    dropped = session.execute(delete(EmbeddingRow).where(EmbeddingRow.image_id.in_(ids)))
+    session.execute(delete(ImageRow).where(lost))
+    unsaid = ~exists().where(CaptionRow.text_id == TextRow.id)
+    texts = select(TextRow.id).where(unsaid).scalar_subquery()
+    session.execute(delete(TextEmbeddingRow).where(TextEmbeddingRow.text_id.in_(texts)))
+    session.execute(delete(TextRow).where(unsaid))
+    if dropped.rowcount:  # type: ignore[attr-defined]
+        session.execute(delete(GenerationRow))

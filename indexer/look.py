@@ -1,0 +1,93 @@
+"""What is on disk below a scope: pictures with their stat and what belongs to them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from rwkvsearch.data.images import system_reason
+from rwkvsearch.data.members import Member, list_members
+from rwkvsearch.data.sidecars import find_sidecars
+from rwkvsearch.data.walk import Listing, OnError, Rules, is_image_name, list_files, walk
+from rwkvsearch.indexer.found import Found, Stat, stamp_of
+from rwkvsearch.indexer.sources import SHARD, Scope
+
+
+@dataclass(frozen=True)
+class Look:
+    """How to look: what to leave out, and captions by the path of the picture."""
+
+    rules: Rules = Rules()
+    captions: Mapping[Path, tuple[str, ...]] | None = None
+
+    def __call__(self, scope: Scope, troubles: list[tuple[Path, str]]) -> Iterator[Found]:
+        """Every picture in `scope`; what cannot be read goes to `troubles` with its reason."""
+
+        def on_error(path: Path, reason: str) -> None:
+            troubles.append((path, reason))
+
+        if scope.kind == SHARD:
+            yield from _members(scope, on_error)
+            return
+        for folder in scope.folders:
+            for listing in walk(folder, self.rules, on_error=on_error):
+                yield from self._pictures(scope, listing)
+        for listing in list_files(filter(_is_picture, scope.files), on_error=on_error):
+            yield from self._pictures(scope, listing)
+
+    def _pictures(self, scope: Scope, listing: Listing) -> Iterator[Found]:
+        for name, status in listing.pictures.items():
+            path = listing.folder / name
+            beside = find_sidecars(listing.texts.keys(), name) if listing.texts else ()
+            yield Found(
+                scope.root_id,
+                path,
+                path.relative_to(scope.root),
+                Stat.of(status),
+                sidecars=tuple(listing.folder / text for text in beside),
+                stamp=stamp_of({text: Stat.of(listing.texts[text])[:2] for text in beside}),
+                captions=self.captions.get(path) if self.captions else None,
+            )
+
+
+def shard_stamp(shard: Path) -> str | None:
+    """What stands for a shard as it is now; None when it cannot be looked at."""
+    try:
+        return repr(tuple(Stat.of(shard.stat()))[:3])
+    except OSError:
+        return None
+
+
+def _members(scope: Scope, on_error: OnError) -> Iterator[Found]:
+    try:
+        status = Stat.of(scope.root.stat())
+        members = list_members(scope.root)
+    except FileNotFoundError:
+        if not scope.root.parent.is_dir():
+            on_error(scope.root, "no such file")
+        return
+    except OSError as error:
+        on_error(scope.root, system_reason(error))
+        return
+    for fault in members.faults:  # below the root, which stays known, unless there is no picture
+        on_error(scope.root / "*" if members.pictures else scope.root, fault)
+    yield from (_member(scope, status, member) for member in members.pictures)
+
+
+def _member(scope: Scope, status: Stat, member: Member) -> Found:
+    said = {str(n): one for n, one in enumerate(member.beside)}
+    return Found(
+        scope.root_id,
+        scope.root / member.name,
+        Path(member.name),
+        status._replace(size=member.size),
+        shard=scope.root,
+        offset=member.offset,
+        said=member.beside,
+        stamp=stamp_of(said),
+    )
+
+
+def _is_picture(path: Path) -> bool:
+    return is_image_name(path.name)

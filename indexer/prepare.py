@@ -1,0 +1,151 @@
+"""From a file to what is stored of it and what the model reads: what the decoding threads do."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rwkvsearch.data.errors import DataError, ImageError
+from rwkvsearch.data.images import MAX_BYTES, MAX_MEGAPIXELS, read_picture, system_reason
+from rwkvsearch.data.metadata import Metadata, merge
+from rwkvsearch.data.perceptual import perceptual_hash
+from rwkvsearch.data.sidecars import read_sidecar
+from rwkvsearch.indexer.entries import Content, known_contents
+from rwkvsearch.indexer.found import Found, Stat
+from rwkvsearch.indexer.library import Library, ModelInfo
+from rwkvsearch.indexer.protocols import ImageEncoder
+
+# A change within one tick of the file system's clock leaves no trace in the time of the last one.
+_TICK_NS = 20_000_000
+_COARSE_TICK_NS = 2_000_000_000
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Larger pictures are not decoded."""
+
+    megapixels: float = MAX_MEGAPIXELS
+    bytes: int = MAX_BYTES
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A file after its thread: bad (`error`), or with the hash of its bytes.
+
+    `content` is None when the catalog knows it all; `pixels` `[3, S, S]` when it has to be encoded.
+    `beside` is what the texts beside the file say, `faults` what is wrong with those.
+    """
+
+    found: Found
+    content_hash: str = ""
+    content: Content | None = None
+    pixels: NDArray[np.float32] | None = None
+    beside: Metadata = Metadata()
+    faults: tuple[tuple[Path, str], ...] = ()
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How files are prepared for a library, a model and its encoder. Safe among threads."""
+
+    library: Library
+    model: ModelInfo
+    encoder: ImageEncoder
+    limits: Limits = Limits()
+
+    def __call__(self, found: Found) -> Prepared:
+        """Read a file; whatever is wrong with it is in the result."""
+        try:
+            return self._read(found)
+        except ImageError as error:
+            return Prepared(found, error=error.reason)
+        except OSError as error:
+            return Prepared(found, error=system_reason(error))
+
+    def _read(self, found: Found) -> Prepared:
+        with found.open() as stream:
+            status = None if found.shard else Stat.of(os.fstat(stream.fileno()))
+            # Hashed and decoded are the same bytes, whatever happens to the file meanwhile.
+            if (status or found.stat).size > self.limits.bytes:
+                raise ImageError(str(found.path), self._too_large(status or found.stat))
+            content = _Named(stream.read(), str(found.path))
+        if status is not None:
+            found = replace(found, stat=_settled(status, time.time_ns()))
+        if len(content.getbuffer()) != (status or found.stat).size:
+            raise ImageError(str(found.path), "truncated file" if found.shard else _CHANGED)
+        content_hash = hashlib.sha256(content.getbuffer()).hexdigest()
+        with self.library.read() as session:
+            known = known_contents(session, self.model, [content_hash]).get(content_hash)
+        beside, faults = read_beside(found)
+        prepared = Prepared(found, content_hash, beside=beside, faults=faults)
+        if known is not None and known.described and known.embedded:
+            return prepared
+        return self._decode(prepared, content, encode=known is None or not known.embedded)
+
+    def _decode(self, prepared: Prepared, content: io.BytesIO, *, encode: bool) -> Prepared:
+        path = str(prepared.found.path)
+        picture = read_picture(
+            content,
+            min_side=self.encoder.image_size,
+            max_megapixels=self.limits.megapixels,
+            max_bytes=self.limits.bytes,
+        )
+        described = Content(
+            picture.width,
+            picture.height,
+            picture.format,
+            picture.frames,
+            perceptual_hash(picture.image),
+            picture.metadata,
+        )
+        try:
+            pixels = self.encoder.preprocess(picture.image) if encode else None
+        # One odd picture, say 1 x 20,000 pixels, must not end the run for all others.
+        except Exception as error:
+            why = " ".join(str(error).split())[:80]
+            raise ImageError(path, f"cannot be preprocessed: {why}") from error
+        return replace(prepared, content=described, pixels=pixels)
+
+    def _too_large(self, stat: Stat) -> str:
+        limit = self.limits.bytes >> 20
+        return f"too large: {stat.size >> 20} megabytes (limit {limit}, raise with --max-megabytes)"
+
+
+_CHANGED = "it changed while it was read"
+
+
+class _Named(io.BytesIO):
+    """Bytes that still know which file they are of."""
+
+    def __init__(self, content: bytes, name: str) -> None:
+        super().__init__(content)
+        self.name = name
+
+
+def read_beside(found: Found) -> tuple[Metadata, tuple[tuple[Path, str], ...]]:
+    """What the texts beside a picture say, and what is wrong with those that say nothing."""
+    said, faults = list(found.said), []
+    for path in found.sidecars:
+        try:
+            said.append(read_sidecar(path))
+        except DataError as error:
+            faults.append((path, str(error).removeprefix(f"{path}: ")))
+        except OSError as error:
+            faults.append((path, system_reason(error)))
+    return merge(*said), tuple(faults)
+
+
+def _settled(stat: Stat, now: int) -> Stat:
+    """The stat to remember: none that a change in the same tick would leave as it is."""
+    coarse = stat.mtime_ns % 1_000_000_000 == 0  # FAT counts in steps of two seconds
+    age = now - stat.mtime_ns
+    unsettled = 0 <= age < (_COARSE_TICK_NS if coarse else _TICK_NS)
+    return stat._replace(mtime_ns=-1) if unsettled else stat

@@ -1,0 +1,191 @@
+"""What a sync looks at: folders, single pictures and shards, each in its place in the catalog."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from rwkvsearch.data.errors import DataError
+from rwkvsearch.data.walk import is_image_name
+from rwkvsearch.indexer.catalog import FileRow, RootRow
+from rwkvsearch.indexer.library import chunks
+
+FOLDER, SHARD, LOOSE = "folder", "shard", "loose"
+_ANYWHERE = Path("/")
+
+
+@dataclass(frozen=True)
+class Scope:
+    """The part of a root to look at: `folders` are walked, `files` looked at one by one.
+
+    All lie below `root` or are the root itself. A shard has neither: it is read as a whole.
+    """
+
+    root_id: int
+    root: Path
+    kind: str
+    folders: tuple[Path, ...] = ()
+    files: tuple[Path, ...] = ()
+
+    def holds(self, path: Path) -> bool:
+        """Whether this scope decides if a known file is still there."""
+        return (
+            self.kind == SHARD or path in self.files or any(map(path.is_relative_to, self.folders))
+        )
+
+
+def resolve_roots(session: Session, targets: Sequence[Path]) -> list[Scope]:
+    """Give every path its place: no file below `targets` belongs to two roots afterwards.
+
+    A path inside a known folder is looked at as part of it; a new folder takes over the folders and
+    the single pictures inside it. Other single pictures share one root of their own.
+
+    Raises:
+        DataError: a path does not exist and was never indexed.
+    """
+    known = {row.path: row for row in session.scalars(select(RootRow))}
+    folders, files, shards = _sort_out(session, known, targets)
+    scopes = [_shard_scope(session, known, shard) for shard in sorted(shards)]
+    owned: dict[int, list[Path]] = defaultdict(list)
+    rows: dict[int, RootRow] = {}
+    reached: list[Path] = []
+    for folder in sorted(folders):
+        if not any(_reaches(other, folder) for other in reached):
+            reached.append(folder)
+            owner = _owner(known, folder) or _new_folder(session, known, folder)
+            owned[owner.id].append(folder)
+            rows[owner.id] = owner
+    single: dict[int, list[Path]] = defaultdict(list)
+    for file in sorted(files):
+        if not any(_reaches(folder, file) for folder in reached):
+            owner = _owner(known, file) or _loose_root(session, known)
+            single[owner.id].append(file)
+            rows[owner.id] = owner
+    return scopes + [
+        Scope(key, row.path, row.kind, tuple(owned[key]), tuple(single[key]))
+        for key, row in rows.items()
+    ]
+
+
+def known_targets(session: Session) -> list[Path]:
+    """Everything that was indexed, for a sync of it all."""
+    roots = session.execute(select(RootRow.id, RootRow.path, RootRow.kind)).all()
+    targets = [path for _, path, kind in roots if kind != LOOSE]
+    loose = [key for key, _, kind in roots if kind == LOOSE]
+    live = select(FileRow.path).where(FileRow.root_id.in_(loose), FileRow.gone_at.is_(None))
+    return targets + [_ANYWHERE / path for path in session.scalars(live)]
+
+
+def is_shard_name(name: str) -> bool:
+    """Whether a file of this name is taken for a tar of pictures."""
+    return name.lower().endswith(".tar")
+
+
+def _sort_out(
+    session: Session, known: dict[Path, RootRow], targets: Iterable[Path]
+) -> tuple[set[Path], set[Path], set[Path]]:
+    """Folders, files and shards among the targets, resolved."""
+    folders: set[Path] = set()
+    files: set[Path] = set()
+    shards: set[Path] = set()
+    missing: list[Path] = []
+    for target in map(_resolve, targets):
+        if is_shard_name(target.name) and (target.is_file() or target in known):
+            shards.add(target)
+        elif _is(target, "file"):
+            files.add(target)
+        elif _is(target, "dir") or (target in known and known[target].kind == FOLDER):
+            folders.add(target)
+        elif _owner(known, target) is not None:
+            (files if is_image_name(target.name) else folders).add(target)
+        else:
+            missing.append(target)
+    loose = known.get(_ANYWHERE)
+    if missing and loose is not None:
+        files |= _known_loose(session, loose, missing)
+        missing = [path for path in missing if path not in files]
+    if missing:
+        raise DataError(f"{missing[0]}: no such file or folder")
+    return folders, files, shards
+
+
+def _known_loose(session: Session, loose: RootRow, paths: list[Path]) -> set[Path]:
+    found: set[Path] = set()
+    for part in chunks(range(len(paths))):
+        names = [paths[at].relative_to(_ANYWHERE) for at in part]
+        rows = select(FileRow.path).where(FileRow.root_id == loose.id, FileRow.path.in_(names))
+        found |= {_ANYWHERE / path for path in session.scalars(rows)}
+    return found
+
+
+def _owner(known: dict[Path, RootRow], path: Path) -> RootRow | None:
+    """The known folder whose walk comes to `path`."""
+    for folder in (path, *path.parents):
+        row = known.get(folder)
+        if row is not None and row.kind == FOLDER and _reaches(folder, path):
+            return row
+    return None
+
+
+def _reaches(root: Path, path: Path) -> bool:
+    """Whether a walk from `root` comes to `path`: below it, and no name on the way is hidden."""
+    if not path.is_relative_to(root):
+        return False
+    return not any(part.startswith(".") for part in path.relative_to(root).parts)
+
+
+def _shard_scope(session: Session, known: dict[Path, RootRow], path: Path) -> Scope:
+    row = known.get(path) or _add(session, known, RootRow(path=path, kind=SHARD))
+    return Scope(row.id, path, SHARD)
+
+
+def _loose_root(session: Session, known: dict[Path, RootRow]) -> RootRow:
+    return known.get(_ANYWHERE) or _add(session, known, RootRow(path=_ANYWHERE, kind=LOOSE))
+
+
+def _new_folder(session: Session, known: dict[Path, RootRow], path: Path) -> RootRow:
+    inside = [row for row in known.values() if row.kind == FOLDER and _reaches(path, row.path)]
+    loose = known.get(_ANYWHERE)
+    if path == _ANYWHERE and loose is not None:
+        loose.kind = FOLDER
+        owner = loose
+    else:
+        owner = _add(session, known, RootRow(path=path, kind=FOLDER))
+    for row in inside:
+        for file in session.scalars(select(FileRow).where(FileRow.root_id == row.id)):
+            file.root_id, file.path = owner.id, row.path.relative_to(path) / file.path
+        session.flush()
+        session.delete(known.pop(row.path))
+    if loose is not None and loose is not owner:
+        for file in session.scalars(select(FileRow).where(FileRow.root_id == loose.id)):
+            if _reaches(path, _ANYWHERE / file.path):
+                file.root_id, file.path = owner.id, (_ANYWHERE / file.path).relative_to(path)
+    session.flush()
+    return owner
+
+
+def _add(session: Session, known: dict[Path, RootRow], row: RootRow) -> RootRow:
+    session.add(row)
+    session.flush()
+    known[row.path] = row
+    return row
+
+
+def _resolve(target: Path) -> Path:
+    try:
+        return target.resolve()
+    except (OSError, RuntimeError) as error:  # a circle of links
+        raise DataError(f"{target}: no such file or folder") from error
+
+
+def _is(path: Path, kind: str) -> bool:
+    """`is_file` or `is_dir`; a path that may not be looked at is taken for a folder."""
+    try:
+        return path.is_file() if kind == "file" else path.is_dir()
+    except OSError:
+        return kind == "dir"

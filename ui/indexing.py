@@ -1,0 +1,186 @@
+"""`rwkvsearch index`, `forget` and `relocate`: what the library holds."""
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rwkvsearch.data.errors import DataError
+from rwkvsearch.ui.options import (
+    DeviceOption,
+    LibraryOption,
+    ModelOption,
+    PrecisionOption,
+    library_folder,
+)
+
+if TYPE_CHECKING:
+    from rwkvsearch.indexer.library import Library
+    from rwkvsearch.indexer.protocols import SyncReport
+    from rwkvsearch.indexer.sync import SyncOptions
+    from rwkvsearch.retrieval.encoder import Encoder
+
+Captions = dict[Path, tuple[str, ...]]
+
+
+def index(
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="Folders, pictures, .tar shards, a Karpathy or COCO .json, or - for paths on "
+            "stdin; default: everything that was indexed before."
+        ),
+    ] = None,
+    library: LibraryOption = None,
+    model: ModelOption = None,
+    device: DeviceOption = None,
+    precision: PrecisionOption = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(help="Pattern of .gitignore to leave out in this run; repeatable."),
+    ] = None,
+    follow_links: Annotated[
+        bool, typer.Option("--follow-links", help="Follow symbolic links, never in circles.")
+    ] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Threads that decode; default: one per core.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures encoded at once.")] = 64,
+    max_megapixels: Annotated[
+        float, typer.Option(min=0.001, help="Larger pictures are skipped.")
+    ] = 128.0,
+    max_megabytes: Annotated[
+        float, typer.Option(min=0.001, help="Larger files are skipped.")
+    ] = 1024.0,
+    nice: Annotated[
+        bool, typer.Option("--nice", help="Leave the machine to others when they need it.")
+    ] = False,
+) -> None:
+    """Bring the library up to date with folders of pictures.
+
+    Only what is new is read: a picture that was moved, renamed, copied or came back costs nothing.
+    A picture that cannot be used is named with its reason and skipped. What a .rwkvsearchignore
+    file names stays out. Stop with Ctrl-C at any time: what is done is kept, and the next run goes
+    on from there.
+    """
+    from rwkvsearch.indexer.library import Library
+    from rwkvsearch.indexer.prepare import Limits
+    from rwkvsearch.indexer.sync import SyncOptions
+    from rwkvsearch.retrieval.encoder import Encoder
+    from rwkvsearch.retrieval.engine import choose_model
+    from rwkvsearch.ui.render import report_as_text
+
+    folder = library_folder(library)
+    roots, captions = _sort_out(paths)
+    missing = [path for path in roots or [] if not path.exists()]
+    if missing and not folder.exists():
+        raise DataError(f"{missing[0]}: no such file or folder")
+    if nice:
+        os.nice(19)
+    options = SyncOptions(
+        exclude=exclude or (),
+        follow_links=follow_links,
+        limits=Limits(max_megapixels, int(max_megabytes * (1 << 20))),
+        workers=workers,
+        batch_size=batch_size,
+    )
+    with (Library.create if paths else Library.open)(folder) as opened:
+        name, precision = choose_model(opened, model, precision)
+        encoder = Encoder.load(name, device=device, precision=precision)
+        report = _run(opened, roots, encoder, options, captions)
+        typer.echo(report_as_text(report, opened.path))
+    if {path for path, _ in report.errors} & {path.resolve() for path in roots or []}:
+        raise typer.Exit(1)  # a picture asked for by name, not one among others
+
+
+def forget(
+    paths: Annotated[
+        list[Path] | None, typer.Argument(help="Files or folders, there or not.")
+    ] = None,
+    gone: Annotated[
+        bool, typer.Option("--gone", help="Everything that is not there any more.")
+    ] = False,
+    library: LibraryOption = None,
+) -> None:
+    """Drop pictures from the library, with their embeddings and texts; no file is touched.
+
+    Files that went away are not shown, but remembered in case they come back. This forgets them,
+    too.
+    """
+    from rwkvsearch.indexer import edit
+    from rwkvsearch.indexer.library import Library
+    from rwkvsearch.ui.render import counted
+
+    if not paths and not gone:
+        raise typer.BadParameter("name files or folders, or give --gone")
+    with Library.open(library_folder(library)) as opened:
+        number = sum(edit.forget(opened, path) for path in paths or [])
+        number += edit.forget_gone(opened) if gone else 0
+    typer.echo(f"{counted(number, 'file')} forgotten")
+
+
+def relocate(
+    old: Annotated[Path, typer.Argument(help="Folder or file as it was indexed.")],
+    new: Annotated[Path, typer.Argument(help="Where it is now.")],
+    library: LibraryOption = None,
+) -> None:
+    """Tell the library that a folder lies elsewhere now, such as after a disk got another name.
+
+    `index` finds moves by itself when it is run on the new place; this does it without reading.
+    """
+    from rwkvsearch.indexer import edit
+    from rwkvsearch.indexer.library import Library
+    from rwkvsearch.ui.render import counted, printable
+
+    with Library.open(library_folder(library)) as opened:
+        number = edit.relocate(opened, old, new)
+    typer.echo(f"{counted(number, 'file')} now below {printable(new.resolve())}")
+
+
+def _sort_out(paths: list[Path] | None) -> tuple[list[Path] | None, Captions]:
+    """The roots, None for all that are known, and the captions of the caption sets among them."""
+    if not paths:
+        return None, {}
+    from rwkvsearch.data.captions import EVERY_SPLIT, load_captions
+
+    roots: list[Path] = []
+    captions: Captions = {}
+    for path in paths:
+        if str(path) == "-":
+            roots += _paths_on_stdin()
+        elif path.suffix.lower() == ".json" and path.is_file():
+            images = load_captions(path, EVERY_SPLIT).images
+            captions |= {item.path.resolve(): item.captions for item in images}
+        else:
+            roots.append(path)
+    return roots, captions
+
+
+def _paths_on_stdin() -> list[Path]:
+    """One path a line; NUL instead of line ends where there is one, as `find -print0` writes."""
+    data = sys.stdin.buffer.read()
+    lines = data.split(b"\0") if b"\0" in data else data.splitlines()
+    return [Path(os.fsdecode(line)) for line in lines if line.strip()]
+
+
+def _run(
+    library: "Library",
+    roots: list[Path] | None,
+    encoder: "Encoder",
+    options: "SyncOptions",
+    captions: Captions,
+) -> "SyncReport":
+    from rwkvsearch.indexer.sync import sync
+    from rwkvsearch.ui.render import SyncProgress
+
+    progress = SyncProgress()
+    try:
+        return sync(library, roots, encoder, options, captions=captions, progress=progress)
+    except KeyboardInterrupt:
+        progress.close()
+        typer.echo("stopped; what is done is kept, run the same command to go on", err=True)
+        raise typer.Exit(130) from None
+    finally:
+        progress.close()
