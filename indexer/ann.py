@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from rwkvsearch.indexer.ann_build import add, build, make_trial, thorough_enough
+from rwkvsearch.indexer.ann_build import Trial, add, build, make_trial, thorough_enough
 from rwkvsearch.indexer.ann_file import AnnFile, import_faiss, map_file, write_file
 from rwkvsearch.indexer.ann_generation import (
     Built,
@@ -25,7 +25,7 @@ from rwkvsearch.indexer.ann_generation import (
     not_written,
     remove_unused,
 )
-from rwkvsearch.indexer.ann_kinds import Kind, kind_for, too_many_dead, too_many_fresh
+from rwkvsearch.indexer.ann_kinds import TARGET, Kind, kind_for, too_many_dead, too_many_fresh
 from rwkvsearch.indexer.blocks import Block, blocks, live_rows, newest_embedding
 from rwkvsearch.indexer.catalog import EmbeddingRow
 from rwkvsearch.indexer.library import IS_LIVE, Library, ModelInfo
@@ -75,8 +75,18 @@ def publish(library: Library, model: ModelInfo, *, force: bool = False) -> None:
     enter(library, model, built)
 
 
-def make(library: Library, model: ModelInfo, kind: Kind, upto: int, path: Path) -> Built:
+def make(
+    library: Library,
+    model: ModelInfo,
+    kind: Kind,
+    upto: int,
+    path: Path,
+    trial: Trial | None = None,
+    target: float = TARGET,
+) -> Built:
     """Build the file of the embeddings with ids up to `upto` at `path`, and measure it.
+
+    It is searched as fast as reaches `target` in the `trial`; None makes one.
 
     Raises:
         LibraryError: the file cannot be written.
@@ -89,8 +99,8 @@ def make(library: Library, model: ModelInfo, kind: Kind, upto: int, path: Path) 
     ann = AnnFile(map_file(path), factory)
     if kind.exact:
         return Built(path, replace(ann, ann_recall=1.0), upto)
-    trial = make_trial(library, model, upto, _QUESTIONS, _K)
-    return Built(path, thorough_enough(ann, trial, kind), upto)
+    trial = trial or make_trial(library, model, upto, _QUESTIONS, _K)
+    return Built(path, thorough_enough(ann, trial, kind, target), upto)
 
 
 def _grow(library: Library, model: ModelInfo, old: Generation, upto: int, path: Path) -> Built:

@@ -11,7 +11,7 @@ import numpy as np
 from sqlalchemy import func, select
 
 from rwkvsearch.indexer.ann_file import AnnFile, import_faiss
-from rwkvsearch.indexer.ann_kinds import TARGET, Kind
+from rwkvsearch.indexer.ann_kinds import Kind
 from rwkvsearch.indexer.blocks import Block, Floats, Ids, Row, best_of, blocks
 from rwkvsearch.indexer.catalog import EmbeddingRow, TextEmbeddingRow
 from rwkvsearch.indexer.library import Library, ModelInfo, chunks
@@ -91,7 +91,7 @@ def ann_recall(ann: AnnFile, trial: Trial) -> tuple[float, float | None]:
     return float(np.mean(first or [1])), float(np.mean(last)) if last else None
 
 
-def thorough_enough(ann: AnnFile, trial: Trial, kind: Kind, target: float = TARGET) -> AnnFile:
+def thorough_enough(ann: AnnFile, trial: Trial, kind: Kind, target: float) -> AnnFile:
     """`ann` with the fastest of its searches that reaches `target`, else with its last."""
     for search in kind.searches():
         images, texts = ann_recall(replace(ann, search=search), trial)

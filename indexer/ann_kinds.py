@@ -108,9 +108,9 @@ def default_kind(rows: int) -> Kind:
     return Kind("RaBitQ,Refine(SQfp16)" if rows < _LARGE else "IVF,SQ8")
 
 
-def candidates() -> list[Kind]:
-    """What `tune` compares where it is not told."""
-    return [Kind(name) for name in _KINDS]
+def candidates(rows: int) -> list[Kind]:
+    """What `tune` compares where it is not told: all, but for what takes too long to build."""
+    return [Kind(name) for name in _KINDS if rows < _LARGE or not name.startswith("HNSW")]
 
 
 def cells(rows: int) -> int:

@@ -6,15 +6,16 @@ writer goes on, and its log does not grow, while a million rows are read.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import func, select
+from sqlalchemy import bindparam, func, select
 from sqlalchemy.orm import Session
 
 from rwkvsearch.indexer.catalog import EmbeddingRow
-from rwkvsearch.indexer.library import IS_LIVE, Library, ModelInfo, chunks
+from rwkvsearch.indexer.library import IS_LIVE, Library, ModelInfo
 
 BLOCK = 16_384
 MARGIN = 2**-10  # fp16 moves a component, so also norm and unscaled product, by 2**-11 at most
@@ -25,6 +26,13 @@ Floats = NDArray[np.float32]
 Block = tuple[Ids, Halves]
 Row = tuple[int, bytes]
 
+# Tables and one text for every number of ids: half of a search would else be spent in SQLAlchemy.
+_TABLE = EmbeddingRow.__table__
+_IMAGES = select(func.json_each(bindparam("images")).table_valued("value").c.value)
+_LIVE_ROWS = select(_TABLE.c.image_id, _TABLE.c.data).where(
+    _TABLE.c.model == bindparam("model"), _TABLE.c.image_id.in_(_IMAGES), IS_LIVE
+)
+
 
 def blocks(
     library: Library, model: ModelInfo, *, after: int = 0, upto: int | None = None, live: bool
@@ -33,19 +41,20 @@ def blocks(
 
     With `live`, only images that have a live file.
     """
-    row = select(EmbeddingRow.id, EmbeddingRow.image_id, EmbeddingRow.data)
-    row = row.where(EmbeddingRow.model == model.key, *([IS_LIVE] if live else []))
+    row = select(_TABLE.c.id, _TABLE.c.image_id, _TABLE.c.data)
+    row = row.where(_TABLE.c.model == model.key, *([IS_LIVE] if live else []))
     if upto is not None:
-        row = row.where(EmbeddingRow.id <= upto)
+        row = row.where(_TABLE.c.id <= upto)
     while True:
         with library.read() as session:
-            found = session.execute(
-                row.where(EmbeddingRow.id > after).order_by(EmbeddingRow.id).limit(BLOCK)
-            ).all()
-        if found:
-            after = found[-1][0]
-            yield library.unpack([(image_id, data) for _, image_id, data in found], model.dim)
-        if len(found) < BLOCK:
+            found = session.connection().execute(
+                row.where(_TABLE.c.id > after).order_by(_TABLE.c.id).limit(BLOCK)
+            )
+            rows = found.all()
+        if rows:
+            after = rows[-1][0]
+            yield library.unpack([(image_id, data) for _, image_id, data in rows], model.dim)
+        if len(rows) < BLOCK:
             return
 
 
@@ -63,21 +72,17 @@ def newest_embedding(session: Session, model: ModelInfo) -> int:
 
 def image_ids(session: Session, model: ModelInfo, upto: int, *, live: bool = False) -> Ids:
     """The images, ascending, of every embedding with an id up to `upto`; `live`: with a file."""
-    row = select(EmbeddingRow.image_id).where(
-        EmbeddingRow.model == model.key, EmbeddingRow.id <= upto, *([IS_LIVE] if live else [])
+    row = select(_TABLE.c.image_id).where(
+        _TABLE.c.model == model.key, _TABLE.c.id <= upto, *([IS_LIVE] if live else [])
     )
-    return np.sort(np.fromiter(session.scalars(row), np.int64))
+    return np.sort(np.fromiter(session.connection().scalars(row), np.int64))
 
 
 def live_rows(session: Session, model: ModelInfo, images: Ids) -> list[Row]:
     """(image id, fp16 bytes) of those of `images` that have an embedding and a live file."""
-    row = select(EmbeddingRow.image_id, EmbeddingRow.data)
-    rows: list[Row] = []
-    for part in chunks(images.tolist()):
-        wanted = EmbeddingRow.image_id.in_(part)
-        found = session.execute(row.where(EmbeddingRow.model == model.key, wanted, IS_LIVE))
-        rows += [(image_id, data) for image_id, data in found]
-    return rows
+    values = {"images": json.dumps(images.tolist()), "model": model.key}
+    rows = session.connection().execute(_LIVE_ROWS, values)
+    return [(image_id, data) for image_id, data in rows]
 
 
 def best_of(parts: Iterable[Block], queries: Floats, k: int) -> list[tuple[Ids, Floats]]:
