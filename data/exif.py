@@ -119,7 +119,7 @@ def _degrees(tiff: Tiff, gps: dict[int, Entry], tag: int, negative: str) -> floa
     letter = decode(tiff.value(gps.get(tag)))[:1].upper().strip("\0 ")
     if not parts or not isfinite(parts[0]):
         return None
-    value = sum(part / 60**power for power, part in enumerate(parts) if isfinite(part))
+    value = sum(part / float(60**power) for power, part in enumerate(parts) if isfinite(part))
     if value == 0 and not letter:
         return None
     return -value if letter == negative else value

@@ -88,10 +88,11 @@ def read_preview(name: str, stream: BinaryIO) -> Preview:
         except rawpy.LibRawError as error:
             raise ImageError(name, f"unreadable: {_said(error)}") from error
         sizes = raw.sizes
-        is_jpeg = thumb.format == rawpy.ThumbFormat.JPEG
+        data = thumb.data
         return Preview(
-            jpeg=bytes(thumb.data) if is_jpeg else b"",
-            image=None if is_jpeg else Image.fromarray(thumb.data),
+            jpeg=data if isinstance(data, bytes) else b"",
+            # A copy: the array ends with the RAW.
+            image=None if isinstance(data, bytes) else Image.fromarray(data.copy()),
             width=sizes.width,
             height=sizes.height,
             orientation=_ORIENTATION_OF_FLIP.get(sizes.flip, 1),

@@ -174,9 +174,8 @@ def _takeout_position(document: dict[str, Any]) -> tuple[float | None, float | N
     for key in ("geoData", "geoDataExif"):
         place = document.get(key)
         if isinstance(place, dict):
-            values = [place.get(name) for name in ("latitude", "longitude")]
-            with suppress(TypeError, ValueError, OverflowError):
-                latitude, longitude = (float(value) for value in values)
+            with suppress(KeyError, TypeError, ValueError, OverflowError):
+                latitude, longitude = float(place["latitude"]), float(place["longitude"])
                 if latitude or longitude:
                     return position(latitude, longitude)
     return None, None

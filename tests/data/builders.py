@@ -114,8 +114,9 @@ def dng(
     orientation: int = 1,
     raw: tuple[int, int] = (64, 48),
     more: Rows | None = None,
+    bitmap: bool = False,
 ) -> bytes:
-    """A DNG with an uncompressed raw picture and `jpeg` as its preview."""
+    """A DNG with an uncompressed raw picture and as its preview `jpeg`, or RGB bytes."""
     (width, height), (w, h) = size, raw
     pixels = (np.arange(w * h, dtype="<u2") % 4096).tobytes()
     preview = jpeg or b""
@@ -124,7 +125,8 @@ def dng(
     sub = b""
     if jpeg is not None:
         rows: Rows = [(254, 4, [1]), (256, 4, [width]), (257, 4, [height]), (258, 3, [8, 8, 8])]
-        rows += [(259, 3, [7]), (262, 3, [6]), (273, 4, [8 + len(pixels)]), (277, 3, [3])]
+        rows += [(259, 3, [1 if bitmap else 7]), (262, 3, [2 if bitmap else 6])]
+        rows += [(273, 4, [8 + len(pixels)]), (277, 3, [3])]
         rows += [(278, 4, [height]), (279, 4, [len(preview)]), (284, 3, [1])]
         sub = directory(rows, at)
         sub += b"\0" * (len(sub) % 2)

@@ -124,6 +124,14 @@ def test_raw_with_a_preview_that_is_upright_already(build: ModuleType) -> None:
     assert build.difference(picture.image, build.scene(240, 320)) < 6
 
 
+def test_raw_with_a_preview_that_is_no_jpeg(build: ModuleType) -> None:
+    pytest.importorskip("rawpy")
+    pixels = build.scene(320, 240).tobytes()
+    picture = read_picture(io.BytesIO(build.dng(pixels, orientation=6, bitmap=True)))
+    expected = build.scene(320, 240).rotate(270, expand=True)
+    assert build.difference(picture.image, expected) < 1
+
+
 def test_raw_preview_is_decoded_scaled(build: ModuleType) -> None:
     pytest.importorskip("rawpy")
     data = build.dng(preview(build, (1800, 1800)), (1800, 1800))
