@@ -23,8 +23,9 @@ def to_rgb(image: Image.Image, profile: bytes | None = None) -> Image.Image:
         image = _to_8_bit(image)
     if image.has_transparency_data:
         colour = _to_srgb(image.convert("RGBA"), profile)
-        white = Image.new("RGBA", colour.size, "white")
-        return Image.alpha_composite(white, colour).convert("RGB")
+        white = Image.new("RGB", colour.size, "white")
+        white.paste(colour.convert("RGB"), mask=colour.getchannel("A"))
+        return white
     if image.mode == "P":
         image = image.convert("RGB")
     converted = _to_srgb(image, profile)

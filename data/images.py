@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -21,6 +23,7 @@ IMAGE_SUFFIXES: frozenset[str] = RAW_SUFFIXES | {
 MAX_MEGAPIXELS = 128.0
 MAX_BYTES = 1 << 30
 
+_CUT_OFF = ("truncated", "unexpected end of file", "insufficient input data")
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -154,8 +157,11 @@ def _reason(error: Exception) -> str:
     if isinstance(error, Image.DecompressionBombError):
         return "too large: over the decoder's own limit"
     text = " ".join(str(error).lower().split())
-    if "truncated" in text or isinstance(error, EOFError):
+    if isinstance(error, EOFError) or any(sign in text for sign in _CUT_OFF):
         return "truncated file"
-    if not text or "0x" in text:
-        text = type(error).__name__.lower()
-    return f"unreadable: {text[:80]}"
+    # What Python says of a decoder that was led astray tells a person nothing.
+    if not text or "0x" in text or isinstance(error, LookupError | ArithmeticError | struct.error):
+        return "unreadable: damaged file"
+    # Without the details that make the same fault a new reason in every file.
+    parts = re.sub(r"\s*\(.*", "", text).split(": ")
+    return f"unreadable: {': '.join(parts[:2])[:60]}"
