@@ -21,8 +21,8 @@ from rwkvsearch.indexer.ann_generation import (
     Built,
     Generation,
     enter,
-    load_generation,
     not_written,
+    open_generation,
     remove_unused,
 )
 from rwkvsearch.indexer.ann_kinds import TARGET, Kind, kind_for, too_many_dead, too_many_fresh
@@ -59,8 +59,8 @@ def publish(library: Library, model: ModelInfo, *, force: bool = False) -> None:
     Raises:
         LibraryError: faiss is not installed, or the file cannot be written.
     """
+    old = open_generation(library, model)
     with library.read() as session:
-        old = load_generation(library, session, model)
         state = _state(session, model, old)
         kind = kind_for(session, model, state.in_file - state.dead + state.fresh)
     fits = old is not None and not force and _fits(old, state, kind)

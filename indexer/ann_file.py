@@ -66,27 +66,35 @@ class AnnFile:
         return mask
 
     def propose(
-        self, queries: Floats, count: int, allowed: NDArray[np.bool_] | None = None
+        self,
+        queries: Floats,
+        count: int,
+        allowed: NDArray[np.bool_] | None = None,
+        *,
+        everywhere: bool = False,
     ) -> tuple[Floats, Ids]:
         """Candidates for unit `queries` `[Q, D]`: rough scores, best first, and image ids.
 
         Both are `[Q, count]`. Only positions with `allowed` `[ntotal]` are considered; -1 fills up.
+        With `everywhere` no part of the file is passed over, as far as its kind can.
         """
-        index = self.gpu if self.gpu is not None and allowed is None else self.index.index
-        params = self._parameters(allowed)
+        index = self.gpu if self.gpu and allowed is None and not everywhere else self.index.index
+        params = self._parameters(allowed, everywhere)
         # One query is one thread's work in every kind; more threads would wait for each other.
         import_faiss().omp_set_num_threads(max(1, min(len(queries), _cores())))
         scores, at = index.search(queries, count, params=params)
         return scores, np.where(at >= 0, self.ids[np.maximum(at, 0)], -1)
 
-    def _parameters(self, allowed: NDArray[np.bool_] | None) -> Any:
+    def _parameters(self, allowed: NDArray[np.bool_] | None, everywhere: bool) -> Any:
         faiss = import_faiss()
         bits = None if allowed is None else np.packbits(allowed, bitorder="little")
         sel = {} if bits is None else {"sel": faiss.IDSelectorBitmap(bits)}
         # What is left is further apart, so look in as many more places as there are fewer rows.
         share = 1.0 if allowed is None else max(float(allowed.mean()), _THINNEST)
+        share = _THINNEST if everywhere else share
         if probes := self.search.get("nprobe"):
-            return faiss.SearchParametersIVF(nprobe=round(probes / share), **sel)
+            probes = self.index.ntotal if everywhere else round(probes / share)
+            return faiss.SearchParametersIVF(nprobe=probes, **sel)
         if ef := self.search.get("ef"):
             return faiss.SearchParametersHNSW(efSearch=round(ef / share), **sel)
         if factor := self.search.get("k_factor"):

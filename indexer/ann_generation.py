@@ -38,11 +38,21 @@ class Generation:
     left_out: Ids
 
 
-def load_generation(library: Library, session: Session, model: ModelInfo) -> Generation | None:
+def open_generation(library: Library, model: ModelInfo) -> Generation | None:
     """The newest one, or None if there is no file or it is not what was written."""
-    row = newest_generation(session, model)
-    if row is None:
-        return None
+    seen: int | None = None
+    while True:
+        with library.read() as session:
+            row = newest_generation(session, model)
+            # None in its second reading: not just replaced by the next one, so it is damaged.
+            if row is None or (found := _load(library, session, model, row)) or row.id == seen:
+                return found if row else None
+            seen = row.id
+
+
+def _load(
+    library: Library, session: Session, model: ModelInfo, row: GenerationRow
+) -> Generation | None:
     path = library.path / "ann" / row.file_name
     try:
         if path.stat().st_size != row.size or head_sha256(path) != row.head_sha256:

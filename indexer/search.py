@@ -7,7 +7,9 @@ The ann only proposes. `rescore` gives every score in the project, from the fp16
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cached_property
+from threading import Lock
 from typing import Self
 
 import numpy as np
@@ -15,7 +17,8 @@ from numpy.typing import NDArray
 
 from rwkvsearch.data.errors import QueryError
 from rwkvsearch.indexer.ann_build import SPARE
-from rwkvsearch.indexer.ann_generation import Generation, load_generation
+from rwkvsearch.indexer.ann_generation import Generation, open_generation
+from rwkvsearch.indexer.ann_gpu import AFTER, copy_to_gpu
 from rwkvsearch.indexer.blocks import (
     BLOCK,
     MARGIN,
@@ -62,8 +65,8 @@ class SearchIndex:
         """Use `SearchIndex.open`; `tune` hands in a generation that is not in use."""
         self._library = library
         self._model = model
+        generation = generation or open_generation(library, model)
         with library.read() as session:
-            generation = generation or load_generation(library, session, model)
             self._newest = newest_embedding(session, model)
             back = live_rows(session, model, generation.left_out) if generation else []
         upto = generation.upto if generation else 0
@@ -71,6 +74,8 @@ class SearchIndex:
         self._fresh = joined([*newer, library.unpack(back, model.dim)])
         self._published = generation.ann if generation else None
         self._in_file = int(self._published.index.ntotal) if self._published else 0
+        self._asked = 0
+        self._lock = Lock()
         self.kind = self._published.kind if self._published else None
         self.exact = self._published is None or self._published.exact
         self.ann_recall = self._published.ann_recall if self._published else 1.0
@@ -112,6 +117,7 @@ class SearchIndex:
             QueryError: the queries have another dimension, or one has no direction.
         """
         unit = _unit(queries, self._model.dim)
+        self._count(len(unit))
         allowed = None if among is None else np.unique(among.astype(np.int64))
         steps = [self._few, self._many, self._all]
         if exact and not self.exact or allowed is not None and len(allowed) <= BRUTE_FORCE:
@@ -129,14 +135,21 @@ class SearchIndex:
         there = int((ids >= 0).sum(axis=1).min(initial=k))
         return scores[:, :there], ids[:, :there]
 
+    def _count(self, queries: int) -> None:
+        """After enough queries, go on with a copy on the GPU if there is one."""
+        with self._lock:
+            before, self._asked = self._asked, self._asked + queries
+            if self._published and before < AFTER <= self._asked:
+                self._published = replace(self._published, gpu=copy_to_gpu(self._published))
+
     def _few(self, queries: Floats, k: int, allowed: Ids | None) -> Proposals:
         times = self._published.search.get("times", 1) if self._published else 1
         return self._propose(queries, k, times * (k + SPARE), allowed, allowed)
 
     def _many(self, queries: Floats, k: int, allowed: Ids | None) -> Proposals:
-        """More of them, and none that has gone."""
+        """More of them, from everywhere in the file, and none that has gone."""
         live = self._live if allowed is None else np.intersect1d(self._live, allowed)
-        return self._propose(queries, k, 8 * (k + SPARE), allowed, live)
+        return self._propose(queries, k, 8 * (k + SPARE), allowed, live, everywhere=True)
 
     def _all(self, queries: Floats, k: int, allowed: Ids | None) -> Proposals:
         """From the truth alone: asked for, many equal scores, or a file that lacks what it had."""
@@ -153,7 +166,14 @@ class SearchIndex:
             yield self._library.unpack(rows, self._model.dim)
 
     def _propose(
-        self, queries: Floats, k: int, count: int, allowed: Ids | None, in_file: Ids | None
+        self,
+        queries: Floats,
+        k: int,
+        count: int,
+        allowed: Ids | None,
+        in_file: Ids | None,
+        *,
+        everywhere: bool = False,
     ) -> Proposals:
         """`count` ids per query from the file, of `in_file` only, and all that matter of fresh."""
         ids, embeddings = self._fresh
@@ -166,7 +186,9 @@ class SearchIndex:
             mask = None if in_file is None else self._published.mask(in_file)
             there = self._in_file if mask is None else int(mask.sum())
             if there:
-                near, found = self._published.propose(queries, min(count, there), mask)
+                near, found = self._published.propose(
+                    queries, min(count, there), mask, everywhere=everywhere
+                )
                 proposals = [np.append(a, b) for a, b in zip(proposals, found, strict=True)]
                 left_out = near[:, -1] if count < there else left_out
         return proposals, left_out

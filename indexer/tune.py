@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
+import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -53,7 +55,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Tuning:
-    """What was measured with `queries` images and `texts` texts, and the kind `chosen`."""
+    """What was measured with `queries` images and `texts` texts, the kind `chosen`, and `why`."""
 
     model_id: str
     rows: int
@@ -63,6 +65,7 @@ class Tuning:
     target: float
     measured: list[Measured]
     chosen: str
+    why: str
 
 
 def tune(
@@ -91,42 +94,43 @@ def tune(
     say("the exact answers")
     trial = make_trial(library, model, upto, queries, k)
     measured: list[Measured] = []
-    with TemporaryDirectory(prefix="tune-", dir=library.path) as folder:
+    only_exact = kinds is None and rows < SMALL
+    with _workshop(library) as folder:
         best: Built | None = None
         for number, kind in enumerate(kinds or candidates(rows)):
             say(kind.factory(rows))
             began = time.monotonic()
-            built = make(library, model, kind, upto, Path(folder, f"{number}.faiss"), trial, target)
+            built = make(library, model, kind, upto, folder / f"{number}.faiss", trial, target)
             seconds = time.monotonic() - began
             measured.append(_measure(library, model, kind, built, trial, seconds))
-            only_exact = kinds is None and rows < SMALL
-            chosen = best_of_measured(measured, target, only_exact)
-            if chosen is measured[-1]:
-                best, built = built, best or built
-            if built is not best:
-                built.path.unlink()
+            chosen, why = best_of_measured(measured, target, only_exact)
+            worse = best if chosen is measured[-1] else built
+            best = built if chosen is measured[-1] else best
+            if worse is not None:
+                worse.path.unlink()
         assert best is not None
         with library.writer():
             enter(library, model, best)
             with library.write() as session:
                 choose_kind(session, model, Kind(chosen.kind))
     asked = len(trial.queries) - trial.texts
-    return Tuning(model.model_id, rows, k, asked, trial.texts, target, measured, chosen.kind)
+    return Tuning(model.model_id, rows, k, asked, trial.texts, target, measured, chosen.kind, why)
 
 
 def best_of_measured(
     measured: Sequence[Measured], target: float, only_exact: bool = False
-) -> Measured:
+) -> tuple[Measured, str]:
     """The fastest one that reaches `target`; if none does, the one with the highest recall.
 
-    With `only_exact` the exact one, if it is there.
+    With `only_exact` the exact one, if it is there. And why, in a few words.
     """
     if exact := [one for one in measured if only_exact and one.kind == EXACT]:
-        return exact[0]
+        return exact[0], f"exact, and fast enough below {SMALL:,} pictures"
     enough = [one for one in measured if one.recall >= target]
     if not enough:
-        return max(measured, key=lambda one: one.recall)
-    return min(enough, key=lambda one: one.p50)
+        closest = max(measured, key=lambda one: one.recall)
+        return closest, f"closest to an ann_recall of {target:g}, which none reaches"
+    return min(enough, key=lambda one: one.p50), f"the fastest with ann_recall {target:g} or more"
 
 
 def choose_model(library: Library, name: str | None) -> ModelInfo:
@@ -168,3 +172,21 @@ def time_queries(index: SearchIndex, trial: Trial) -> tuple[float, float]:
         index.search(query[None], trial.k)
         times.append(1e3 * (time.perf_counter() - began))
     return float(np.percentile(times, 50)), float(np.percentile(times, 99))
+
+
+@contextmanager
+def _workshop(library: Library) -> Iterator[Path]:
+    """A folder for candidates, for one process at a time; what a killed one has left is removed."""
+    folder = library.path / "tune"
+    try:
+        folder.mkdir(exist_ok=True)
+        with (folder / "lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for path in folder.glob("*.faiss"):
+                path.unlink()
+            yield folder
+            shutil.rmtree(folder)
+    except BlockingIOError as error:
+        raise LibraryError(f"another rwkvsearch tune is at work in {library.path}") from error
+    except OSError as error:
+        raise LibraryError(f"cannot write to {folder}: {error.strerror}") from error
