@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 _SIDE = 32
-_BITS_OF_BYTE = np.array([value.bit_count() for value in range(256)], np.uint8)
 
 
 def perceptual_hash(image: Image.Image) -> int:
@@ -35,10 +34,10 @@ def hamming(a: int | NDArray[np.int64], b: int | NDArray[np.int64]) -> NDArray[n
 
     About 10 and fewer is the same picture, unrelated ones are near 32.
     """
-    different = np.atleast_1d(np.bitwise_xor(np.asarray(a, np.int64), np.asarray(b, np.int64)))
-    octets = np.ascontiguousarray(different).view(np.uint8).reshape(*different.shape, 8)
-    counts: NDArray[np.uint8] = _BITS_OF_BYTE[octets].sum(axis=-1, dtype=np.uint8)
-    return counts.reshape(np.broadcast_shapes(np.shape(a), np.shape(b)))
+    different = np.bitwise_xor(np.asarray(a, np.int64), np.asarray(b, np.int64))
+    # As unsigned: of a signed number the bits of its absolute value are counted.
+    counts: NDArray[np.uint8] = np.asarray(np.bitwise_count(different.view(np.uint64)))
+    return counts
 
 
 @lru_cache(maxsize=1)
