@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from sqlalchemy import delete, exists, select, update
@@ -21,7 +21,7 @@ from rwkvsearch.indexer.catalog import (
     TextRow,
 )
 from rwkvsearch.indexer.library import Library, chunks
-from rwkvsearch.indexer.sources import FOLDER, LOOSE
+from rwkvsearch.indexer.sources import FOLDER, LOOSE, new_folder
 
 
 def forget(library: Library, path: Path) -> int:
@@ -114,22 +114,35 @@ def _move_root(session: Session, root: RootRow, place: Path) -> None:
 
 
 def _move_files(session: Session, places: dict[int, Path], new: Path) -> None:
-    """Put files where they are said to be, in the indexed folder that holds that place."""
-    owner = _folder_of(session, new) if places else None
-    if places and owner is None:
-        owner = RootRow(path=new, kind=FOLDER)
-        session.add(owner)
-        session.flush()
-    known = {path for path in _files_below(session, new).values()}
+    """Put files where they are said to be: into the indexed folder that holds that place.
+
+    Without one, single pictures stay among those, and others make `new` an indexed folder.
+    """
+    known = {*_files_below(session, new).values()}
     _drop_files(session, [row_id for row_id, path in places.items() if path in known])
-    if owner is not None:
-        rows = [
-            {"id": row_id, "root_id": owner.id, "path": path.relative_to(owner.path)}
-            for row_id, path in places.items()
-            if path not in known
-        ]
-        if rows:
-            session.execute(update(FileRow), rows)
+    left = {row_id: path for row_id, path in places.items() if path not in known}
+    loose = session.scalar(select(RootRow).where(RootRow.kind == LOOSE))
+    single = _ids_of(session, loose, left) if loose is not None else set()
+    owner = _folder_of(session, new)
+    if owner is None and left.keys() - single:
+        owner = new_folder(session, new)
+    rows = []
+    for row_id, path in left.items():
+        root = owner or loose
+        if root is not None:
+            place = {"root_id": root.id, "path": path.relative_to(root.path)}
+            rows.append(place | {"id": row_id})
+    if rows:
+        session.execute(update(FileRow), rows)
+
+
+def _ids_of(session: Session, root: RootRow, row_ids: Iterable[int]) -> set[int]:
+    """Which of the files belong to `root`."""
+    found: set[int] = set()
+    for ids in chunks([*row_ids]):
+        rows = select(FileRow.id).where(FileRow.root_id == root.id, FileRow.id.in_(ids))
+        found |= {*session.scalars(rows)}
+    return found
 
 
 def _publish_anew(library: Library) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,9 @@ from rwkvsearch.data.sidecars import find_sidecars
 from rwkvsearch.data.walk import Listing, OnError, Rules, is_image_name, list_files, walk
 from rwkvsearch.indexer.found import Found, Stat, stamp_of
 from rwkvsearch.indexer.sources import SHARD, Scope
+
+# A change within one tick of a coarse clock, such as that of FAT, would not be seen.
+_FRESH_NS = 2_000_000_000
 
 
 @dataclass(frozen=True)
@@ -52,11 +56,13 @@ class Look:
 
 
 def shard_stamp(shard: Path) -> str | None:
-    """What stands for a shard as it is now; None when it cannot be looked at."""
+    """What stands for a shard as it is; None when it cannot be read or was written just now."""
     try:
-        return repr(tuple(Stat.of(shard.stat()))[:3])
+        stat = Stat.of(shard.stat())
     except OSError:
         return None
+    fresh = 0 <= time.time_ns() - stat.mtime_ns < _FRESH_NS
+    return None if fresh else repr(tuple(stat)[:3])
 
 
 def _members(scope: Scope, on_error: OnError) -> Iterator[Found]:

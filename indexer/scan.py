@@ -9,6 +9,7 @@ from pathlib import Path
 from sqlalchemy import ColumnElement, and_, exists, select
 from sqlalchemy.orm import Session
 
+from rwkvsearch.data.images import IMAGE_SUFFIXES
 from rwkvsearch.data.walk import is_image_name
 from rwkvsearch.indexer.catalog import EmbeddingRow, FileRow, ImageRow, RootRow
 from rwkvsearch.indexer.found import Found, Known, Stat
@@ -18,6 +19,7 @@ from rwkvsearch.indexer.sources import SHARD, Scope
 
 # Only the bytes of a file decide these, so there is no use in trying again before they change.
 SETTLED = frozenset({"empty file", "not an image", "truncated file"})
+_NOT_A_PICTURE = f"not the name of a picture (known are {', '.join(sorted(IMAGE_SUFFIXES))})"
 Troubles = list[tuple[Path, str]]
 
 
@@ -65,6 +67,7 @@ def find_changes(
         if scope.kind == SHARD and _is_as_before(root.stamp, scope, known):
             _leave_alone(changes, scope, known)
             continue
+        stamp = shard_stamp(scope.root) if scope.kind == SHARD else None
         blocked: Troubles = []
         found = []
         for item in look(scope, blocked):
@@ -72,6 +75,8 @@ def find_changes(
             seen += 1
             on_found(seen)
         _compare_all(changes, scope, known, found, blocked)
+        if scope.root_id in changes.scanned_roots and not blocked:
+            changes.scanned_roots[scope.root_id] = stamp
     if any(item.row_id is None for item in changes.pending):
         with library.read() as session:
             _add_tombstones(session, changes, model)
@@ -99,8 +104,7 @@ def _compare_all(
     ]
     changes.unreachable += blocked
     if not any(path == scope.root or path in scope.folders for path, _ in blocked):
-        stamp = shard_stamp(scope.root) if scope.kind == SHARD and not blocked else None
-        changes.scanned_roots[scope.root_id] = stamp
+        changes.scanned_roots[scope.root_id] = None
     there = set()
     for item in found:
         there.add(item.path)
@@ -115,7 +119,7 @@ def _compare_all(
     for path in scope.files:
         if path not in there and path.relative_to(scope.root) not in known:
             name = is_image_name(path.name)
-            changes.unusable.append((path, "file not found" if name else "not a picture's name"))
+            changes.unusable.append((path, "file not found" if name else _NOT_A_PICTURE))
 
 
 def _compare(changes: Changes, item: Found, known: Known | None, *, asked_for: bool) -> None:

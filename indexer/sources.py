@@ -13,7 +13,6 @@ from sqlalchemy.orm import Session
 from rwkvsearch.data.errors import DataError
 from rwkvsearch.data.walk import is_image_name
 from rwkvsearch.indexer.catalog import FileRow, RootRow
-from rwkvsearch.indexer.library import chunks
 
 FOLDER, SHARD, LOOSE = "folder", "shard", "loose"
 _ANYWHERE = Path("/")
@@ -49,7 +48,7 @@ def resolve_roots(session: Session, targets: Sequence[Path]) -> list[Scope]:
         DataError: a path does not exist and was never indexed.
     """
     known = {row.path: row for row in session.scalars(select(RootRow))}
-    folders, files, shards = _sort_out(session, known, targets)
+    folders, files, shards = _sort_out(known, targets)
     scopes = [_shard_scope(session, known, shard) for shard in sorted(shards)]
     owned: dict[int, list[Path]] = defaultdict(list)
     rows: dict[int, RootRow] = {}
@@ -57,7 +56,8 @@ def resolve_roots(session: Session, targets: Sequence[Path]) -> list[Scope]:
     for folder in sorted(folders):
         if not any(_reaches(other, folder) for other in reached):
             reached.append(folder)
-            owner = _owner(known, folder) or _new_folder(session, known, folder)
+            owner = _owner(known, folder) or new_folder(session, folder)
+            known[owner.path] = owner
             owned[owner.id].append(folder)
             rows[owner.id] = owner
     single: dict[int, list[Path]] = defaultdict(list)
@@ -81,13 +81,36 @@ def known_targets(session: Session) -> list[Path]:
     return targets + [_ANYWHERE / path for path in session.scalars(live)]
 
 
+def new_folder(session: Session, path: Path) -> RootRow:
+    """A root for a folder that lies in none: it takes over what was indexed inside it."""
+    known = {row.path: row for row in session.scalars(select(RootRow))}
+    inside = [row for row in known.values() if row.kind == FOLDER and _reaches(path, row.path)]
+    loose = known.get(_ANYWHERE)
+    if path == _ANYWHERE and loose is not None:
+        loose.kind = FOLDER
+        owner = loose
+    else:
+        owner = _add(session, known, RootRow(path=path, kind=FOLDER))
+    for row in inside:
+        for file in session.scalars(select(FileRow).where(FileRow.root_id == row.id)):
+            file.root_id, file.path = owner.id, row.path.relative_to(path) / file.path
+        session.flush()
+        session.delete(row)
+    if loose is not None and loose is not owner:
+        for file in session.scalars(select(FileRow).where(FileRow.root_id == loose.id)):
+            if _reaches(path, _ANYWHERE / file.path):
+                file.root_id, file.path = owner.id, (_ANYWHERE / file.path).relative_to(path)
+    session.flush()
+    return owner
+
+
 def is_shard_name(name: str) -> bool:
     """Whether a file of this name is taken for a tar of pictures."""
     return name.lower().endswith(".tar")
 
 
 def _sort_out(
-    session: Session, known: dict[Path, RootRow], targets: Iterable[Path]
+    known: dict[Path, RootRow], targets: Iterable[Path]
 ) -> tuple[set[Path], set[Path], set[Path]]:
     """Folders, files and shards among the targets, resolved."""
     folders: set[Path] = set()
@@ -101,26 +124,15 @@ def _sort_out(
             files.add(target)
         elif _is(target, "dir") or (target in known and known[target].kind == FOLDER):
             folders.add(target)
+        elif is_image_name(target.name):
+            files.add(target)
         elif _owner(known, target) is not None:
-            (files if is_image_name(target.name) else folders).add(target)
+            folders.add(target)
         else:
             missing.append(target)
-    loose = known.get(_ANYWHERE)
-    if missing and loose is not None:
-        files |= _known_loose(session, loose, missing)
-        missing = [path for path in missing if path not in files]
     if missing:
         raise DataError(f"{missing[0]}: no such file or folder")
     return folders, files, shards
-
-
-def _known_loose(session: Session, loose: RootRow, paths: list[Path]) -> set[Path]:
-    found: set[Path] = set()
-    for part in chunks(range(len(paths))):
-        names = [paths[at].relative_to(_ANYWHERE) for at in part]
-        rows = select(FileRow.path).where(FileRow.root_id == loose.id, FileRow.path.in_(names))
-        found |= {_ANYWHERE / path for path in session.scalars(rows)}
-    return found
 
 
 def _owner(known: dict[Path, RootRow], path: Path) -> RootRow | None:
@@ -146,27 +158,6 @@ def _shard_scope(session: Session, known: dict[Path, RootRow], path: Path) -> Sc
 
 def _loose_root(session: Session, known: dict[Path, RootRow]) -> RootRow:
     return known.get(_ANYWHERE) or _add(session, known, RootRow(path=_ANYWHERE, kind=LOOSE))
-
-
-def _new_folder(session: Session, known: dict[Path, RootRow], path: Path) -> RootRow:
-    inside = [row for row in known.values() if row.kind == FOLDER and _reaches(path, row.path)]
-    loose = known.get(_ANYWHERE)
-    if path == _ANYWHERE and loose is not None:
-        loose.kind = FOLDER
-        owner = loose
-    else:
-        owner = _add(session, known, RootRow(path=path, kind=FOLDER))
-    for row in inside:
-        for file in session.scalars(select(FileRow).where(FileRow.root_id == row.id)):
-            file.root_id, file.path = owner.id, row.path.relative_to(path) / file.path
-        session.flush()
-        session.delete(known.pop(row.path))
-    if loose is not None and loose is not owner:
-        for file in session.scalars(select(FileRow).where(FileRow.root_id == loose.id)):
-            if _reaches(path, _ANYWHERE / file.path):
-                file.root_id, file.path = owner.id, (_ANYWHERE / file.path).relative_to(path)
-    session.flush()
-    return owner
 
 
 def _add(session: Session, known: dict[Path, RootRow], row: RootRow) -> RootRow:

@@ -1,20 +1,14 @@
 """Bring a library up to date with its roots: scan, compare, decode, encode, write, publish.
 
-Threads hash, decode and preprocess a few batches ahead; the calling thread encodes, and writes the
-images and embeddings of a batch in one transaction. Stopped at any moment, what was written stays
-and the next run goes on from there.
+Stopped at any moment, what was written stays and the next run goes on from there.
 """
 
 from __future__ import annotations
 
-import os
 import time
-from collections import deque
-from collections.abc import Callable, Generator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
-from itertools import islice
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sqlalchemy import update
@@ -24,23 +18,17 @@ from rwkvsearch.data.images import IMAGE_SUFFIXES
 from rwkvsearch.data.walk import Rules
 from rwkvsearch.indexer.ann import import_faiss, publish
 from rwkvsearch.indexer.catalog import RootRow
-from rwkvsearch.indexer.encode import encode
-from rwkvsearch.indexer.entries import (
-    KnownContent,
-    enter_model,
-    forget_empty_roots,
-    known_contents,
-    mark_gone,
-    place_files,
-)
+from rwkvsearch.indexer.clock import Clock
+from rwkvsearch.indexer.entries import enter_model, forget_empty_roots, mark_gone, place_files
 from rwkvsearch.indexer.found import Found
 from rwkvsearch.indexer.library import Library
 from rwkvsearch.indexer.look import Look
-from rwkvsearch.indexer.prepare import Limits, Preparation, Prepared, read_beside
+from rwkvsearch.indexer.pipeline import Pipeline, usable_cores
+from rwkvsearch.indexer.prepare import Limits, Prepared, read_beside
 from rwkvsearch.indexer.protocols import ImageEncoder, Stage, SyncEvent, SyncReport
 from rwkvsearch.indexer.scan import Changes, find_changes
 from rwkvsearch.indexer.sources import known_targets, resolve_roots
-from rwkvsearch.indexer.store import store_batch, store_texts
+from rwkvsearch.indexer.store import store_texts
 from rwkvsearch.indexer.texts import embed_texts
 
 Progress = Callable[[SyncEvent], None]
@@ -112,21 +100,25 @@ class _Sync:
         self.captions = captions or {}
         self.progress = progress or (lambda event: None)
         self.counts = _Counts()
+        self.clock = Clock()
         self.faults: list[tuple[Path, str]] = []
 
     def run(self, roots: Sequence[Path] | None) -> SyncReport:
         started = time.monotonic()
-        changes = self._scan(roots)
-        self._apply(changes)
+        with self.clock.time("scan"):
+            changes = self._scan(roots)
+            self._apply(changes)
         self._embed(changes.pending)
-        told = embed_texts(self.library, self.model, self.encoder, self._on_text)
+        with self.clock.time("texts"):
+            told = embed_texts(self.library, self.model, self.encoder, self._on_text)
         with self.library.write() as session:
             for root_id, stamp in changes.scanned_roots.items():
                 here = RootRow.id == root_id
                 synced = {"synced_at": time.time(), "stamp": stamp}
                 session.execute(update(RootRow).where(here).values(synced))
         self._report("publish")
-        publish(self.library, self.model)
+        with self.clock.time("publish"):
+            publish(self.library, self.model)
         counts = self.counts
         return SyncReport(
             scanned=self.scanned,
@@ -139,6 +131,7 @@ class _Sync:
             faults=self.faults,
             texts=told,
             seconds=time.monotonic() - started,
+            profile=self.clock.profile(),
         )
 
     def _scan(self, roots: Sequence[Path] | None) -> Changes:
@@ -151,10 +144,10 @@ class _Sync:
         changes = find_changes(self.library, scopes, self.model.key, look, self._on_found)
         self.scanned = len(changes.pending) + len(changes.moved) + len(changes.still_bad)
         self.scanned += changes.unchanged + len(changes.unusable)
-        if not self.scanned and not changes.known:
+        if self.scanned == len(changes.unusable) and not changes.known:
             with self.library.write() as session:
                 forget_empty_roots(session)
-            for path, reason in changes.unreachable:
+            for path, reason in changes.unreachable + changes.unusable:
                 raise DataError(f"{path}: {reason}")
             raise _nothing_found(targets)
         self.counts.total = len(changes.pending)
@@ -175,51 +168,19 @@ class _Sync:
                 self._on_faults(faults)
 
     def _embed(self, pending: Sequence[Found]) -> None:
-        batch: list[Prepared] = []
-        size = self.options.batch_size
-        with closing(self._prepare_all(pending)) as prepared:
-            for item in prepared:
-                batch.append(item)
-                pictures = sum(item.pixels is not None for item in batch)
-                if pictures >= size or len(batch) >= 4 * size:
-                    self._store(batch)
-                    batch = []
-        if batch:
-            self._store(batch)
-
-    def _prepare_all(self, pending: Sequence[Found]) -> Generator[Prepared, None, None]:
-        """In order, with two batches in the making; drops what waits when the caller stops."""
-        source = iter(pending)
-        prepare = Preparation(self.library, self.model, self.encoder, self.options.limits)
-        workers = self.options.workers or min(8, len(os.sched_getaffinity(0)))
-        pool = ThreadPoolExecutor(workers, "decode")
-        try:
-            ahead: deque[Future[Prepared]] = deque(
-                pool.submit(prepare, item) for item in islice(source, 2 * self.options.batch_size)
-            )
-            while ahead:
-                prepared = ahead.popleft().result()
-                ahead.extend(pool.submit(prepare, item) for item in islice(source, 1))
-                yield prepared
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-    def _store(self, batch: list[Prepared]) -> None:
-        new = {item.content_hash: item.pixels for item in batch if item.pixels is not None}
-        with self.library.read() as session:  # the same content may have come twice in this run
-            known = known_contents(session, self.model, [*new])
-        todo = {key: pixels for key, pixels in new.items() if not _is_embedded(known, key)}
-        embeddings = encode(self.encoder, todo)
-        broken = todo.keys() - embeddings.keys()
-        batch = [
-            replace(item, error="the model gives no finite embedding")
-            if item.content_hash in broken
-            else item
-            for item in batch
-        ]
-        with self.library.write() as session:
-            store_batch(session, self.model, batch, embeddings)
-        self._count(batch, len(embeddings))
+        options = self.options
+        pipeline = Pipeline(
+            self.library,
+            self.model,
+            self.encoder,
+            self.clock,
+            options.limits,
+            options.workers or min(8, usable_cores()),
+            options.batch_size,
+        )
+        with closing(pipeline.run(pending)) as batches:
+            for stored in batches:
+                self._count(stored.batch, stored.embedded)
 
     def _count(self, batch: list[Prepared], embedded: int) -> None:
         bad = [(item.found.path, item.error) for item in batch if item.error is not None]
@@ -254,15 +215,9 @@ class _Sync:
         )
 
 
-def _is_embedded(known: Mapping[str, KnownContent], content_hash: str) -> bool:
-    return content_hash in known and known[content_hash].embedded
-
-
 def _nothing_found(targets: Sequence[Path]) -> DataError:
     names = ", ".join(str(target) for target in targets)
     suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
     if not targets:
         return DataError("nothing was indexed before: name a folder of pictures")
-    if all(target.is_file() for target in targets):
-        return DataError(f"{names}: not the name of a picture (known are {suffixes})")
     return DataError(f"{names}: no images found (looked for {suffixes})")

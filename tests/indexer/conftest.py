@@ -1,6 +1,8 @@
 """A fake encoder, exact and fast, and folders of tiny pictures."""
 
 import os
+import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -64,6 +66,15 @@ def photos(tmp_path: Path) -> Path:
     for seed in range(10):
         make_image(tmp_path / "photos" / ("a" if seed < 5 else "b") / f"{seed}.png", seed)
     return tmp_path / "photos"
+
+
+@pytest.fixture
+def open_path() -> Iterator[Path]:
+    """A folder that another user may look into, unlike those of pytest."""
+    folder = Path(tempfile.mkdtemp(prefix="rwkvsearch-test-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
 
 
 @pytest.fixture

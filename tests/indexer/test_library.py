@@ -122,12 +122,10 @@ def test_the_lock_of_a_killed_writer_is_gone(library: Library) -> None:
         pass
 
 
-def test_read_only_folder(library: Library, photos: Path, encoder: Any, tmp_path: Path) -> None:
+def test_read_only_folder(library: Library, photos: Path, encoder: Any, open_path: Path) -> None:
     sync(library, [photos], encoder)
     library.close()
-    for folder in (tmp_path, *tmp_path.parents):
-        if "pytest" in str(folder) and folder.stat().st_uid == os.geteuid():
-            folder.chmod(0o755)
+    home = library.path.rename(open_path / "library")
     code = (
         "import os, sys; from pathlib import Path\n"
         "from rwkvsearch.indexer.library import Library\n"
@@ -142,15 +140,13 @@ def test_read_only_folder(library: Library, photos: Path, encoder: Any, tmp_path
         "        with library.writer(): pass\n"
         "    except LibraryError as error: print(error)\n"
     )
-    library.path.chmod(0o555)
+    home.chmod(0o555)
     try:
-        done = subprocess.run(
-            [sys.executable, "-c", code, library.path], capture_output=True, text=True
-        )
+        done = subprocess.run([sys.executable, "-c", code, home], capture_output=True, text=True)
     finally:
-        library.path.chmod(0o755)
+        home.chmod(0o755)
     assert done.stderr == ""
-    assert done.stdout == f"10 [[1]]\ncannot write to {library.path}: Permission denied\n"
+    assert done.stdout == f"10 [[1]]\ncannot write to {home}: Permission denied\n"
 
 
 def test_undecodable_library_path(tmp_path: Path, photos: Path, encoder: Any) -> None:

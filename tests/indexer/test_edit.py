@@ -1,0 +1,132 @@
+"""Forget and relocate: nothing is left of what is forgotten, nothing is lost of what moves."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select
+
+from rwkvsearch.data.errors import LibraryError
+from rwkvsearch.indexer.catalog import Table
+from rwkvsearch.indexer.edit import forget, forget_gone, relocate
+from rwkvsearch.indexer.library import Library
+from rwkvsearch.indexer.search import SearchIndex
+from rwkvsearch.indexer.sync import sync
+
+Paint = Callable[[Path, int], Path]
+
+
+def rows(library: Library) -> dict[str, int]:
+    with library.read() as session:
+        return {
+            table.name: session.scalar(select(func.count()).select_from(table)) or 0
+            for table in Table.metadata.sorted_tables
+        }
+
+
+def indexed(library: Library) -> set[Path]:
+    ids, _ = library.embeddings("fake", "fake-8")
+    return {path for paths in library.paths_of(ids.tolist()).values() for path in paths}
+
+
+def test_forget_leaves_nothing_behind(library: Library, photos: Path, encoder: Any) -> None:
+    (photos / "a/0.txt").write_text("words")
+    shutil.copy2(photos / "a/1.png", photos / "b/copy.png")
+    sync(library, [photos], encoder)
+    assert forget(library, photos / "a") == 5
+    left = rows(library)
+    assert (left["files"], left["images"], left["embeddings"]) == (6, 6, 6)
+    assert (left["captions"], left["texts"], left["text_embeddings"]) == (0, 0, 0)
+    index = SearchIndex.open(library, "fake", "fake-8")
+    assert index.rows == 6
+    assert forget(library, photos) == 6
+    assert {name for name, number in rows(library).items() if number} <= {"models", "settings"}
+    assert sync(library, [photos], encoder).added == 10
+
+
+def test_forget_one_file_and_a_root_that_is_gone(
+    library: Library, photos: Path, encoder: Any
+) -> None:
+    sync(library, [photos / "a", photos / "b/7.png"], encoder)
+    assert forget(library, photos / "b/7.png") == 1
+    shutil.rmtree(photos / "a")
+    assert sync(library, [photos / "a"], encoder).unreachable
+    assert forget(library, photos / "a") == 5
+    with pytest.raises(LibraryError, match="nothing there was indexed"):
+        forget(library, photos / "a")
+
+
+def test_forget_what_is_gone(library: Library, photos: Path, encoder: Any) -> None:
+    sync(library, [photos], encoder)
+    (photos / "a/0.png").unlink()
+    sync(library, [photos], encoder)
+    assert forget_gone(library) == 1
+    left = rows(library)
+    assert (left["files"], left["images"], left["embeddings"]) == (9, 9, 9)
+    assert forget_gone(library) == 0
+
+
+def test_relocate_a_root(
+    library: Library, photos: Path, encoder: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync(library, [photos], encoder)
+    new = photos.rename(tmp_path / "elsewhere")
+    assert relocate(library, photos, new) == 10
+    assert library.stats().roots == [new]
+    assert indexed(library) == set(new.rglob("*.png"))
+    monkeypatch.setattr("rwkvsearch.indexer.found.Found.open", None)
+    assert sync(library, [new], encoder).unchanged == 10
+
+
+def test_relocate_what_lies_above_several_roots(
+    library: Library, photos: Path, encoder: Any, tmp_path: Path
+) -> None:
+    sync(library, [photos / "a", photos / "b/7.png", photos / "b/8.png"], encoder)
+    new = photos.rename(tmp_path / "elsewhere")
+    assert relocate(library, photos, new) == 7
+    assert library.stats().roots == [new / "a"]
+    assert indexed(library) == {*(new / "a").iterdir(), new / "b/7.png", new / "b/8.png"}
+    assert sync(library, None, encoder).unchanged == 7
+
+
+def test_relocate_a_part_of_a_root_out_of_it_and_into_another(
+    library: Library, photos: Path, encoder: Any, tmp_path: Path, paint: Paint
+) -> None:
+    other = tmp_path / "other"
+    paint(other / "x.png", 50)
+    sync(library, [photos, other], encoder)
+    (photos / "a").rename(other / "a")
+    assert relocate(library, photos / "a", other / "a") == 5
+    (photos / "b").rename(tmp_path / "alone")
+    assert relocate(library, photos / "b", tmp_path / "alone") == 5
+    assert library.stats().roots == [tmp_path / "alone", other, photos]
+    report = sync(library, None, encoder)
+    assert (report.unchanged, report.removed, report.added) == (11, 0, 0)
+
+
+def test_relocate_onto_what_is_known(
+    library: Library, photos: Path, encoder: Any, tmp_path: Path
+) -> None:
+    new = tmp_path / "copy"
+    shutil.copytree(photos, new)
+    sync(library, [photos, new], encoder)
+    shutil.rmtree(photos)
+    assert relocate(library, photos, new) == 10
+    assert library.stats().roots == [new]
+    assert library.stats().files == 10
+    report = sync(library, None, encoder)
+    assert (report.unchanged, report.added) == (10, 0)
+
+
+def test_relocate_refuses_what_makes_no_sense(
+    library: Library, photos: Path, encoder: Any, tmp_path: Path
+) -> None:
+    sync(library, [photos], encoder)
+    with pytest.raises(LibraryError, match="lie inside each other"):
+        relocate(library, photos, photos / "a")
+    with pytest.raises(LibraryError, match="nothing there was indexed"):
+        relocate(library, tmp_path / "nowhere", tmp_path / "else")
