@@ -12,7 +12,7 @@ DATA ?= data/samples
 QUERIES ?= "a dog looking out of a window" "a red cup of coffee" "snowy mountains behind a lake"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-ci check bench bench-kernels
+.PHONY: help demo test test-all test-ci torture check bench bench-kernels
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z.-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ test-all: $(READY) ## every test, also the slow and the large
 
 test-ci: $(READY) ## the tests that drive a browser
 	$(BIN)/pytest -m browser || [ $$? -eq 5 ]  # 5: no such test
+
+torture: $(READY) ## random changes and kills of a library, for long (TORTURE_STEPS=, TORTURE_SEED=)
+	TORTURE_STEPS=$${TORTURE_STEPS:-150} $(BIN)/pytest -s tests/indexer/test_torture.py
 
 check: $(READY) ## ruff and mypy
 	$(BIN)/ruff check
