@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -78,14 +79,18 @@ def read_picture(
     min_side: int | None = None,
     max_megapixels: float = MAX_MEGAPIXELS,
     max_bytes: int = MAX_BYTES,
+    before_decoding: Callable[[int], None] | None = None,
 ) -> Picture:
-    """`read_image`, with what the file declares and says about the picture."""
+    """`read_image`, with what the file declares and says about the picture.
+
+    `before_decoding` is told about how many bytes of memory decoding will take, and may wait.
+    """
     name = _name(source)
     try:
         if isinstance(source, Path):
             with source.open("rb") as stream:
-                return _read(name, stream, min_side, max_megapixels, max_bytes)
-        return _read(name, source, min_side, max_megapixels, max_bytes)
+                return _read(name, stream, min_side, max_megapixels, max_bytes, before_decoding)
+        return _read(name, source, min_side, max_megapixels, max_bytes, before_decoding)
     except ImageError:
         raise
     # Decoders raise whatever a malformed file leads them to: SyntaxError, struct.error, zlib.error.
@@ -120,12 +125,15 @@ def _read(
     min_side: int | None,
     max_megapixels: float,
     max_bytes: int,
+    before_decoding: Callable[[int], None] | None = None,
 ) -> Picture:
     _check_bytes(name, stream, max_bytes)
     opened = open_picture(name, stream, Path(name).suffix.lower(), max_megapixels)
     image = opened.image
     if min_side is not None and hasattr(image, "draft"):
         image.draft("RGB", (2 * min_side, 2 * min_side))
+    if before_decoding is not None:
+        before_decoding(_memory(image, opened.width * opened.height))
     image.load()
     metadata = opened.metadata()
     orientation = opened.orientation(metadata)
@@ -134,6 +142,12 @@ def _read(
     upright = image if turn is None else image.transpose(turn)
     rgb = to_rgb(upright, image.info.get("icc_profile"))
     return Picture(rgb, width, height, opened.format, opened.frames(), metadata)
+
+
+def _memory(image: Image.Image, declared: int) -> int:
+    """Bytes: four a pixel and one copy, and all coefficients of a progressive JPEG."""
+    coefficients = 6 * declared if "progressive" in image.info else 0
+    return 8 * image.width * image.height + coefficients
 
 
 def _check_bytes(name: str, stream: BinaryIO, limit: int) -> None:

@@ -6,6 +6,8 @@ import hashlib
 import io
 import os
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,10 +19,12 @@ from rwkvsearch.data.images import MAX_BYTES, MAX_MEGAPIXELS, read_picture, syst
 from rwkvsearch.data.metadata import Metadata, merge
 from rwkvsearch.data.perceptual import perceptual_hash
 from rwkvsearch.data.sidecars import read_sidecar
+from rwkvsearch.indexer.clock import Clock, Work
 from rwkvsearch.indexer.entries import Content, known_contents
 from rwkvsearch.indexer.found import Found, Stat
 from rwkvsearch.indexer.library import Library, ModelInfo
 from rwkvsearch.indexer.protocols import ImageEncoder
+from rwkvsearch.indexer.room import Room
 
 # A change within one tick of the file system's clock leaves no trace in the time of the last one.
 _TICK_NS = 20_000_000
@@ -54,69 +58,98 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Preparation:
-    """How files are prepared for a library, a model and its encoder. Safe among threads."""
+    """How files are prepared for a library, a model and its encoder, by so many threads at once.
+
+    `room` is the memory that all threads together take for files and decoded pictures.
+    """
 
     library: Library
     model: ModelInfo
     encoder: ImageEncoder
-    limits: Limits = Limits()
+    limits: Limits
+    clock: Clock
+    threads: int
+    room: Room
 
     def __call__(self, found: Found) -> Prepared:
         """Read a file; whatever is wrong with it is in the result."""
         try:
-            return self._read(found)
+            with self.room.claim() as take:
+                return self._read(found, take)
         except ImageError as error:
             return Prepared(found, error=error.reason)
         except OSError as error:
             return Prepared(found, error=system_reason(error))
+        except MemoryError:
+            return Prepared(found, error="unreadable: not enough memory")
 
-    def _read(self, found: Found) -> Prepared:
-        with found.open() as stream:
-            status = None if found.shard else Stat.of(os.fstat(stream.fileno()))
-            # Hashed and decoded are the same bytes, whatever happens to the file meanwhile.
-            if (status or found.stat).size > self.limits.bytes:
-                raise ImageError(str(found.path), self._too_large(status or found.stat))
-            content = _Named(stream.read(), str(found.path))
-        if status is not None:
-            found = replace(found, stat=_settled(status, time.time_ns()))
-        if len(content.getbuffer()) != (status or found.stat).size:
-            raise ImageError(str(found.path), "truncated file" if found.shard else _CHANGED)
-        content_hash = hashlib.sha256(content.getbuffer()).hexdigest()
-        with self.library.read() as session:
-            known = known_contents(session, self.model, [content_hash]).get(content_hash)
-        beside, faults = read_beside(found)
+    def _read(self, found: Found, take: Callable[[int], None]) -> Prepared:
+        found, content = self._content(found, take)
+        with self._time("hash"):
+            content_hash = hashlib.sha256(content.getbuffer()).hexdigest()
+            with self.library.read() as session:
+                known = known_contents(session, self.model, [content_hash]).get(content_hash)
+        with self._time("read"):
+            beside, faults = read_beside(found)
         prepared = Prepared(found, content_hash, beside=beside, faults=faults)
         if known is not None and known.described and known.embedded:
             return prepared
-        return self._decode(prepared, content, encode=known is None or not known.embedded)
+        encode = known is None or not known.embedded
+        return self._decode(prepared, content, take, encode=encode)
 
-    def _decode(self, prepared: Prepared, content: io.BytesIO, *, encode: bool) -> Prepared:
-        path = str(prepared.found.path)
-        picture = read_picture(
-            content,
-            min_side=self.encoder.image_size,
-            max_megapixels=self.limits.megapixels,
-            max_bytes=self.limits.bytes,
-        )
-        described = Content(
-            picture.width,
-            picture.height,
-            picture.format,
-            picture.frames,
-            perceptual_hash(picture.image),
-            picture.metadata,
-        )
-        try:
-            pixels = self.encoder.preprocess(picture.image) if encode else None
-        # One odd picture, say 1 x 20,000 pixels, must not end the run for all others.
-        except Exception as error:
-            why = " ".join(str(error).split())[:80]
-            raise ImageError(path, f"cannot be preprocessed: {why}") from error
+    def _content(self, found: Found, take: Callable[[int], None]) -> tuple[Found, io.BytesIO]:
+        """The bytes of a file, and the file with the stat that belongs to them."""
+        if found.shard is not None:
+            self._check_size(found, found.stat)
+        with self._time("read"), found.open() as stream:
+            stat = found.stat if found.shard else Stat.of(os.fstat(stream.fileno()))
+            # Hashed and decoded are the same bytes, whatever happens to the file meanwhile.
+            self._check_size(found, stat)
+            take(stat.size)
+            content = _Named(stream.read(), str(found.path))
+        if len(content.getbuffer()) != stat.size:
+            raise ImageError(str(found.path), "truncated file" if found.shard else _CHANGED)
+        if found.shard is None:
+            found = replace(found, stat=_settled(stat, time.time_ns()))
+        return found, content
+
+    def _decode(
+        self, prepared: Prepared, content: io.BytesIO, take: Callable[[int], None], *, encode: bool
+    ) -> Prepared:
+        with self._time("decode"):
+            picture = read_picture(
+                content,
+                min_side=self.encoder.image_size,
+                max_megapixels=self.limits.megapixels,
+                max_bytes=self.limits.bytes,
+                before_decoding=take,
+            )
+        with self._time("preprocess"):
+            described = Content(
+                picture.width,
+                picture.height,
+                picture.format,
+                picture.frames,
+                perceptual_hash(picture.image),
+                picture.metadata,
+            )
+            try:
+                pixels = self.encoder.preprocess(picture.image) if encode else None
+            # One odd picture, say 1 x 20,000 pixels, must not end the run for all others.
+            except Exception as error:
+                why = " ".join(str(error).split())[:80]
+                path = str(prepared.found.path)
+                raise ImageError(path, f"cannot be preprocessed: {why}") from error
         return replace(prepared, content=described, pixels=pixels)
 
-    def _too_large(self, stat: Stat) -> str:
-        limit = self.limits.bytes >> 20
-        return f"too large: {stat.size >> 20} megabytes (limit {limit}, raise with --max-megabytes)"
+    def _time(self, stage: Work) -> AbstractContextManager[None]:
+        return self.clock.time(stage, self.threads)
+
+    def _check_size(self, found: Found, stat: Stat) -> None:
+        if stat.size > self.limits.bytes:
+            megabytes, limit = stat.size >> 20, self.limits.bytes >> 20
+            reason = f"too large: {megabytes} megabytes (limit {limit}, raise with --max-megabytes)"
+            raise ImageError(str(found.path), reason)
 
 
 _CHANGED = "it changed while it was read"

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from rwkvsearch.indexer.clock import Profile
+
 
 class ImageEncoder(Protocol):
     """Turns pictures into embeddings. `preprocess` is called from several threads at once."""
@@ -86,3 +88,4 @@ class SyncReport:
     faults: list[tuple[Path, str]]
     texts: int
     seconds: float
+    profile: Profile

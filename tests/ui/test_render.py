@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from rwkvsearch.indexer.clock import Clock
 from rwkvsearch.indexer.library import ModelInfo
 from rwkvsearch.indexer.protocols import SyncEvent, SyncReport
 from rwkvsearch.indexer.stats import AnnInfo, LibraryStats
@@ -34,7 +35,7 @@ STATS = LibraryStats(
 def report(**counts: int) -> SyncReport:
     names = ("scanned", "added", "reused", "unchanged", "removed", "texts")
     values = dict.fromkeys(names, 0) | counts
-    return SyncReport(**values, errors=[], unreachable=[], faults=[], seconds=2)
+    return SyncReport(**values, errors=[], unreachable=[], faults=[], seconds=2, profile=Clock().profile())
 
 
 def test_table() -> None:
