@@ -11,6 +11,8 @@ import typer
 from rwkvsearch.data.errors import QueryError, RwkvSearchError
 from rwkvsearch.retrieval.models import EXACT, Precision
 from rwkvsearch.ui.describe import describe
+from rwkvsearch.ui.doctor import doctor
+from rwkvsearch.ui.dupes import dupes
 from rwkvsearch.ui.indexing import forget, index, relocate
 from rwkvsearch.ui.options import (
     DeviceOption,
@@ -21,6 +23,7 @@ from rwkvsearch.ui.options import (
     library_folder,
 )
 from rwkvsearch.ui.training import train
+from rwkvsearch.ui.tune import tune
 
 app = typer.Typer(
     name="rwkvsearch",
@@ -134,8 +137,11 @@ def stats(library: LibraryOption = None, as_json: JsonOption = False) -> None:
 
 app.command()(forget)
 app.command()(relocate)
+app.command()(doctor)
+app.command()(dupes)
 app.command()(describe)
 app.command()(train)
+app.command()(tune)
 
 
 @model_app.command("list")

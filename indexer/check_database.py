@@ -1,0 +1,268 @@
+"""Checks of `library.sqlite` as a database: its pages, references, rows that nobody needs."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import permutations
+
+from sqlalchemy import select, text
+from sqlalchemy.orm import Session
+
+from rwkvsearch.indexer.catalog import FileRow, RootRow, library_errors
+from rwkvsearch.indexer.findings import Finding, fault, ok, some
+from rwkvsearch.indexer.library import Library
+from rwkvsearch.indexer.sources import SHARD
+
+Fix = Callable[[Library], None]
+
+# What a row of a table cannot be without: with the other one gone, it says nothing any more.
+_DELETED = ("captions", "text_embeddings", "embeddings", "generations", "files")
+
+_ORPHANS = {
+    "image without a file": (
+        "images",
+        "NOT EXISTS (SELECT 1 FROM files WHERE files.image_id = images.id)",
+        (
+            "DELETE FROM captions WHERE image_id NOT IN (SELECT image_id FROM files"
+            " WHERE image_id IS NOT NULL)",
+            "DELETE FROM embeddings WHERE image_id NOT IN (SELECT image_id FROM files"
+            " WHERE image_id IS NOT NULL)",
+            "DELETE FROM images WHERE id NOT IN (SELECT image_id FROM files"
+            " WHERE image_id IS NOT NULL)",
+        ),
+    ),
+    "text without an image": (
+        "texts",
+        "NOT EXISTS (SELECT 1 FROM captions WHERE captions.text_id = texts.id)",
+        (
+            "DELETE FROM text_embeddings WHERE text_id NOT IN (SELECT text_id FROM captions)",
+            "DELETE FROM texts WHERE id NOT IN (SELECT text_id FROM captions)",
+        ),
+    ),
+    "ann that was replaced": (
+        "generations",
+        "id NOT IN (SELECT max(id) FROM generations GROUP BY model)",
+        (
+            "DELETE FROM generations WHERE id NOT IN"
+            " (SELECT max(id) FROM generations GROUP BY model)",
+        ),
+    ),
+    "setting of a model that is not there": (
+        "settings",
+        "name LIKE 'ann%:%' AND CAST(substr(name, instr(name, ':') + 1) AS INTEGER)"
+        " NOT IN (SELECT id FROM models)",
+        (
+            "DELETE FROM settings WHERE name LIKE 'ann%:%' AND"
+            " CAST(substr(name, instr(name, ':') + 1) AS INTEGER) NOT IN (SELECT id FROM models)",
+        ),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class _Key:
+    """What no two rows of a table may share, and the references to it: (table, column)."""
+
+    noun: str
+    table: str
+    columns: str
+    references: tuple[tuple[str, str], ...] = ()
+
+
+_KEYS = (
+    _Key("root", "roots", "path", (("files", "root_id"),)),
+    _Key(
+        "image",
+        "images",
+        "content_hash",
+        (("files", "image_id"), ("captions", "image_id"), ("embeddings", "image_id")),
+    ),
+    _Key("file", "files", "root_id, path", (("captions", "file_id"),)),
+    _Key("text", "texts", "text", (("captions", "text_id"), ("text_embeddings", "text_id"))),
+    _Key("embedding", "embeddings", "image_id, model"),
+    _Key("text embedding", "text_embeddings", "text_id, model"),
+    _Key("caption", "captions", "image_id, file_id, text_id, source"),
+)
+
+
+def check_pages(library: Library, *, full: bool) -> Iterator[Finding]:
+    """Whether SQLite finds its own file sound; `full` compares every index with its table."""
+    pragma = "integrity_check" if full else "quick_check"
+    with library.read() as session:
+        said = [str(line) for line in session.scalars(text(f"PRAGMA {pragma}(20)"))]
+    if said == ["ok"]:
+        yield ok("database", f"sound ({pragma})")
+        return
+    first = " ".join(said[0].split())[:100]
+    more = f" and {len(said) - 1} more" if len(said) > 1 else ""
+    yield fault(
+        "database",
+        f"damaged: {first}{more}",
+        "its indexes and pages are written anew; where that cannot help, move the library away "
+        "and index again",
+        _rewrite,
+    )
+
+
+def check_references(library: Library) -> Iterator[Finding]:
+    """Whether every row that a row points to is there."""
+    with library.read() as session:
+        broken = session.execute(text("PRAGMA foreign_key_check")).all()
+    if not broken:
+        yield ok("references", "every row that is pointed to is there")
+    for table in sorted({row[0] for row in broken}):
+        number = len({row[1] for row in broken if row[0] == table})
+        yield fault(
+            "references",
+            f"{some(number, 'row')} of {table} point to rows that are not there",
+            "files are read again by the next `index`"
+            if table == "files"
+            else "dropped; what can be made again is made by the next `index`",
+            _mend_references,
+        )
+
+
+def check_orphans(library: Library) -> Iterator[Finding]:
+    """Rows that nothing leads to any more."""
+    found = False
+    for noun, (table, condition, statements) in _ORPHANS.items():
+        with library.read() as session:
+            number = _count(session, table, condition)
+        if number:
+            found = True
+            what, _, rest = noun.partition(" ")
+            yield fault("orphans", f"{some(number, what)} {rest}", "dropped", _running(statements))
+    if not found:
+        yield ok("orphans", "no row is left over")
+
+
+def check_duplicates(library: Library) -> Iterator[Finding]:
+    """Rows that are there twice; not by the indexes that should prevent it."""
+    found = False
+    for key in _KEYS:
+        with library.read() as session:
+            spare = _spare(session, key)
+        if spare:
+            found = True
+            yield fault(
+                "duplicates",
+                f"{some(len(spare), key.noun)} twice in the catalog",
+                "made one",
+                _merging(key),
+            )
+    with library.read() as session:
+        nested = _twice_by_path(session)
+    if nested:
+        yield fault(
+            "duplicates",
+            f"{some(len(nested), 'file')} below two roots",
+            "kept below the outer one",
+            _drop_nested,
+        )
+    if not found and not nested:
+        yield ok("duplicates", "every row is there once")
+
+
+def _rewrite(library: Library) -> None:
+    """Build every index and page again, out of the rows of the tables."""
+    database = library.path / "library.sqlite"
+    with library_errors(database):
+        connection = sqlite3.connect(database, timeout=30, isolation_level=None)
+        try:
+            connection.execute("REINDEX")
+            connection.execute("VACUUM")
+        finally:
+            connection.close()
+
+
+def _mend_references(library: Library) -> None:
+    with library.write() as session:
+        session.execute(text("PRAGMA defer_foreign_keys = ON"))
+        for table in _DELETED:
+            rows = session.execute(text(f"PRAGMA foreign_key_check({table})")).all()
+            lost = {row[1] for row in rows}
+            if table == "files":
+                roots = {row[1] for row in rows if row[2] == "roots"}
+                _each(
+                    session,
+                    "UPDATE files SET image_id = NULL, mtime_ns = -1 WHERE id = :id",
+                    lost - roots,
+                )
+                _each(session, "DELETE FROM captions WHERE file_id = :id", roots)
+                lost = roots
+            _each(session, f"DELETE FROM {table} WHERE rowid = :id", lost)
+
+
+def _each(session: Session, statement: str, ids: Iterable[int]) -> None:
+    values = [{"id": key} for key in sorted(ids)]
+    if values:
+        session.execute(text(statement), values)
+
+
+def _count(session: Session, table: str, condition: str) -> int:
+    return int(
+        session.execute(text(f"SELECT count(*) FROM {table} WHERE {condition}")).scalar_one()
+    )
+
+
+def _running(statements: Iterable[str]) -> Fix:
+    def fix(library: Library) -> None:
+        with library.write() as session:
+            for statement in statements:
+                session.execute(text(statement))
+
+    return fix
+
+
+def _spare(session: Session, key: _Key) -> list[tuple[int, int]]:
+    """(a row that is one too many, the row to keep)."""
+    columns = [name.strip() for name in key.columns.split(",")]
+    grouped = ", ".join(f"+{name}" for name in columns)  # + keeps SQLite from using an index
+    same = " AND ".join(f"+t.{name} IS g.{name}" for name in columns)
+    rows = session.execute(
+        text(
+            f"SELECT t.id, g.first FROM {key.table} t JOIN (SELECT min(id) AS first, {key.columns}"
+            f" FROM {key.table} GROUP BY {grouped} HAVING count(*) > 1) g"
+            f" ON {same} WHERE t.id != g.first"
+        )
+    )
+    return [(spare, kept) for spare, kept in rows]
+
+
+def _merging(key: _Key) -> Fix:
+    def fix(library: Library) -> None:
+        with library.write() as session:
+            for spare, kept in _spare(session, key):
+                both = {"spare": spare, "kept": kept}
+                for table, column in key.references:
+                    repoint = f"UPDATE OR IGNORE {table} SET {column} = :kept"
+                    session.execute(text(f"{repoint} WHERE {column} = :spare"), both)
+                    session.execute(text(f"DELETE FROM {table} WHERE {column} = :spare"), both)
+                session.execute(text(f"DELETE FROM {key.table} WHERE id = :spare"), both)
+
+    return fix
+
+
+def _twice_by_path(session: Session) -> list[int]:
+    """Files of an inner root that are files of an outer one, too."""
+    roots = session.execute(select(RootRow.id, RootRow.path).where(RootRow.kind != SHARD)).all()
+    twice: list[int] = []
+    for (outer, top), (inner, path) in permutations(roots, 2):
+        if path.is_relative_to(top):
+            below = path.relative_to(top)
+            of_outer = session.scalars(select(FileRow.path).where(FileRow.root_id == outer))
+            known = {file for file in of_outer if file.is_relative_to(below)}
+            of_inner = select(FileRow.id, FileRow.path).where(FileRow.root_id == inner)
+            if known:
+                rows = session.execute(of_inner)
+                twice += [row_id for row_id, file in rows if below / file in known]
+    return twice
+
+
+def _drop_nested(library: Library) -> None:
+    with library.write() as session:
+        nested = _twice_by_path(session)
+        _each(session, "DELETE FROM captions WHERE file_id = :id", nested)
+        _each(session, "DELETE FROM files WHERE id = :id", nested)
