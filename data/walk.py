@@ -105,7 +105,7 @@ def list_files(files: Iterable[Path], *, on_error: OnError | None = None) -> Ite
 
 def is_image_name(name: str) -> bool:
     """Whether a file of this name is taken for a picture: by its suffix."""
-    return Path(name).suffix.lower() in IMAGE_SUFFIXES
+    return _suffix(name) in IMAGE_SUFFIXES
 
 
 @dataclass(frozen=True)
@@ -148,9 +148,9 @@ class _Walker:
         for entry in entries:
             if self._is_left_out(folder, patterns, entry):
                 continue
-            path = folder.path / entry.name
             try:
                 if self._is_folder(entry):
+                    path = folder.path / entry.name
                     if path not in self.rules.skip:
                         inner.append(_Folder(path, f"{folder.relative}{entry.name}/", patterns))
                 elif (kind := self._kind(entry, listing)) is not None:
@@ -159,7 +159,7 @@ class _Walker:
                 continue  # it went away, or the link leads nowhere
             except OSError as error:
                 if not entry.is_symlink():  # a circle of links
-                    self.on_error(path, system_reason(error))
+                    self.on_error(folder.path / entry.name, system_reason(error))
         return listing, inner
 
     def _patterns(self, folder: _Folder, entries: list[os.DirEntry[str]]) -> tuple[_Patterns, ...]:
@@ -215,8 +215,14 @@ def _spec(lines: Sequence[str]) -> GitIgnoreSpec:
 
 
 def _is_text(entry: os.DirEntry[str]) -> bool:
-    suffix = Path(entry.name).suffix.lower()
+    suffix = _suffix(entry.name)
     return suffix in _TEXT_SUFFIXES and entry.name[0] != "." and entry.is_file()
+
+
+def _suffix(name: str) -> str:
+    """As `Path(name).suffix.lower()`, which takes seconds for 100,000 names."""
+    stem, dot, suffix = name.rpartition("/")[2].rpartition(".")
+    return dot + suffix.lower() if stem and suffix else ""
 
 
 def _is_file(path: Path) -> bool:

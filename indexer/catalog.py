@@ -42,7 +42,7 @@ class OsPath(TypeDecorator[Path]):
     impl = LargeBinary
     cache_ok = True
 
-    def process_bind_param(self, value: Path | None, dialect: Dialect) -> bytes | None:
+    def process_bind_param(self, value: Path | str | None, dialect: Dialect) -> bytes | None:
         """Path to bytes."""
         return None if value is None else os.fsencode(value)
 

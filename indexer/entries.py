@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -131,7 +132,7 @@ def enter_embeddings(session: Session, model: ModelInfo, embeddings: Mapping[int
 
 def enter_files(
     session: Session, items: Sequence[tuple[Found, int | None, str | None]]
-) -> dict[tuple[int, Any], int]:
+) -> dict[tuple[int, str], int]:
     """Write files with their image id or their error; the row ids by (root id, path)."""
     new, known = [], []
     for found, image_id, error in items:
@@ -142,11 +143,11 @@ def enter_files(
             known.append(row | {"id": found.row_id})
     if known:
         session.execute(update(FileRow), known)
-    ids = {(f.root_id, f.relative): f.row_id for f, _, _ in items if f.row_id is not None}
+    ids = {(f.root_id, f.name): f.row_id for f, _, _ in items if f.row_id is not None}
     if new:
         entered = insert(FileRow).returning(FileRow.id, FileRow.root_id, FileRow.path)
         for row_id, root_id, path in session.execute(entered, new):
-            ids[root_id, path] = row_id
+            ids[root_id, os.fspath(path)] = row_id
     return ids
 
 
@@ -169,7 +170,7 @@ def add_facts(session: Session, image_ids: Mapping[int, Metadata]) -> None:
 def _place(found: Found) -> dict[str, Any]:
     return {
         "root_id": found.root_id,
-        "path": found.relative,
+        "path": found.name,
         "offset": found.offset,
         "sidecars": found.stamp,
         "gone_at": None,

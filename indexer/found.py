@@ -40,17 +40,17 @@ class Stat(NamedTuple):
         return alike and (self.inode == other.inode or self.device != other.device)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Found:
-    """A file on disk: `path` is absolute, for a member that of its shard and then its name.
+    """A file on disk: `name` is its path below `root`, for a member that in its shard.
 
     `sidecars` are still to be read, `said` is what the texts beside a member say; `stamp` stands
     for either. `captions` come from a caption set, None when there is none.
     """
 
     root_id: int
-    path: Path
-    relative: Path
+    root: Path
+    name: str
     stat: Stat
     row_id: int | None = None
     shard: Path | None = None
@@ -60,6 +60,11 @@ class Found:
     stamp: str | None = None
     captions: tuple[str, ...] | None = None
 
+    @property
+    def path(self) -> Path:
+        """Absolute; of a member that of its shard and then its name."""
+        return self.root / self.name
+
     def open(self) -> BinaryIO:
         """The bytes of the picture."""
         if self.shard is None or self.offset is None:
@@ -67,8 +72,7 @@ class Found:
         return io.BytesIO(read_member(self.shard, self.offset, self.stat.size))
 
 
-@dataclass(frozen=True)
-class Known:
+class Known(NamedTuple):
     """A file in the catalog. `embedded`: the model in question has nothing left to do for it."""
 
     row_id: int

@@ -41,17 +41,17 @@ class Look:
             yield from self._pictures(scope, listing)
 
     def _pictures(self, scope: Scope, listing: Listing) -> Iterator[Found]:
+        below = "" if listing.folder == scope.root else f"{listing.folder.relative_to(scope.root)}/"
         for name, status in listing.pictures.items():
-            path = listing.folder / name
             beside = find_sidecars(listing.texts.keys(), name) if listing.texts else ()
             yield Found(
                 scope.root_id,
-                path,
-                path.relative_to(scope.root),
+                scope.root,
+                below + name,
                 Stat.of(status),
                 sidecars=tuple(listing.folder / text for text in beside),
                 stamp=stamp_of({text: Stat.of(listing.texts[text])[:2] for text in beside}),
-                captions=self.captions.get(path) if self.captions else None,
+                captions=self.captions.get(listing.folder / name) if self.captions else None,
             )
 
 
@@ -85,8 +85,8 @@ def _member(scope: Scope, status: Stat, member: Member) -> Found:
     said = {str(n): one for n, one in enumerate(member.beside)}
     return Found(
         scope.root_id,
-        scope.root / member.name,
-        Path(member.name),
+        scope.root,
+        str(Path(member.name)),
         status._replace(size=member.size),
         shard=scope.root,
         offset=member.offset,

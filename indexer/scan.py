@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from sqlalchemy import ColumnElement, and_, exists, select
+from sqlalchemy import ColumnElement, LargeBinary, and_, select, type_coerce
 from sqlalchemy.orm import Session
 
 from rwkvsearch.data.images import IMAGE_SUFFIXES
@@ -69,12 +70,10 @@ def find_changes(
             continue
         stamp = shard_stamp(scope.root) if scope.kind == SHARD else None
         blocked: Troubles = []
-        found = []
-        for item in look(scope, blocked):
-            found.append(item)
-            seen += 1
-            on_found(seen)
-        _compare_all(changes, scope, known, found, blocked)
+        found = _counted(look(scope, blocked), seen, on_found)
+        number = _compare_all(changes, scope, known, found)
+        seen += number
+        _missing(changes, scope, known, blocked, empty=not number)
         if scope.root_id in changes.scanned_roots and not blocked:
             changes.scanned_roots[scope.root_id] = stamp
     if any(item.row_id is None for item in changes.pending):
@@ -84,15 +83,35 @@ def find_changes(
     return changes
 
 
+def _counted(found: Iterable[Found], seen: int, on_found: Callable[[int], None]) -> Iterator[Found]:
+    for number, item in enumerate(found, seen + 1):
+        on_found(number)
+        yield item
+
+
 def _compare_all(
-    changes: Changes,
-    scope: Scope,
-    known: dict[Path, Known],
-    found: Iterable[Found],
-    blocked: Troubles,
+    changes: Changes, scope: Scope, known: dict[str, Known], found: Iterable[Found]
+) -> int:
+    """Compare what is found below a scope; `known` keeps what is not found. How many they were."""
+    asked = {os.fspath(path.relative_to(scope.root)): path for path in scope.files}
+    number = 0
+    for item in found:
+        number += 1
+        by_name = asked.pop(item.name, None) is not None
+        _compare(changes, item, known.pop(item.name, None), asked_for=by_name)
+    for name, path in asked.items():
+        if name not in known:
+            why = "file not found" if is_image_name(path.name) else _NOT_A_PICTURE
+            changes.unusable.append((path, why))
+    return number
+
+
+def _missing(
+    changes: Changes, scope: Scope, known: dict[str, Known], blocked: Troubles, *, empty: bool
 ) -> None:
+    """Say which of the known files that were not found are gone, and what could not be read."""
     live = sum(not file.gone for file in known.values())
-    if live and not found and not blocked and scope.folders:
+    if live and empty and not blocked and scope.folders:
         why = (
             f"no images there, but {live} were indexed: kept, in case it is not mounted "
             "(`rwkvsearch forget` drops them)"
@@ -105,36 +124,32 @@ def _compare_all(
     changes.unreachable += blocked
     if not any(path == scope.root or path in scope.folders for path, _ in blocked):
         changes.scanned_roots[scope.root_id] = None
-    there = set()
-    for item in found:
-        there.add(item.path)
-        by_name = item.path in scope.files
-        _compare(changes, item, known.pop(item.relative, None), asked_for=by_name)
-    for relative, file in known.items():
-        path = scope.root / relative
+    for name, file in known.items():
+        path = scope.root / name if blocked else scope.root
         if not file.gone and not any(path.is_relative_to(other) for other, _ in blocked):
             changes.gone.add(file.row_id)
             if file.embedded:
                 changes.vanished[file.stat] = file
-    for path in scope.files:
-        if path not in there and path.relative_to(scope.root) not in known:
-            name = is_image_name(path.name)
-            changes.unusable.append((path, "file not found" if name else _NOT_A_PICTURE))
 
 
 def _compare(changes: Changes, item: Found, known: Known | None, *, asked_for: bool) -> None:
     if known is None:
         changes.pending.append(item)
         return
-    item = replace(item, row_id=known.row_id)
     same = known.stat.is_same(item.stat)
     if same and known.embedded:
         changes.unchanged += 1
+        if known.stat == item.stat and known.stamp == item.stamp:
+            if not known.gone and item.captions is None:
+                return
+        item = replace(item, row_id=known.row_id)
         if known.gone or known.stat != item.stat:
             changes.refreshed.append(item)
         if item.stamp != known.stamp or item.captions is not None:
             changes.retold.append(item)
-    elif same and known.error in SETTLED and not asked_for:
+        return
+    item = replace(item, row_id=known.row_id)
+    if same and known.error in SETTLED and not asked_for:
         changes.still_bad.append((item.path, known.error or ""))
         if known.gone:
             changes.refreshed.append(item)
@@ -167,50 +182,44 @@ def _add_tombstones(session: Session, changes: Changes, model: int) -> None:
                 changes.vanished.setdefault(known.stat, known)
 
 
-def _is_as_before(stamp: str | None, scope: Scope, known: dict[Path, Known]) -> bool:
+def _is_as_before(stamp: str | None, scope: Scope, known: dict[str, Known]) -> bool:
     """Whether a shard is the one that was read to its end, and nothing is left to do for it."""
     done = (file.embedded or file.error in SETTLED for file in known.values() if not file.gone)
     return stamp is not None and stamp == shard_stamp(scope.root) and all(done)
 
 
-def _leave_alone(changes: Changes, scope: Scope, known: dict[Path, Known]) -> None:
+def _leave_alone(changes: Changes, scope: Scope, known: dict[str, Known]) -> None:
     changes.scanned_roots[scope.root_id] = shard_stamp(scope.root)
-    for relative, file in known.items():
+    for name, file in known.items():
         if file.error is not None and not file.gone:
-            changes.still_bad.append((scope.root / relative, file.error))
+            changes.still_bad.append((scope.root / name, file.error))
         elif not file.gone:
             changes.unchanged += 1
 
 
-def _known_files(session: Session, scope: Scope, model: int) -> dict[Path, Known]:
+def _known_files(session: Session, scope: Scope, model: int) -> dict[str, Known]:
     """The files that this scope decides about, by their path below the root."""
     of_root = FileRow.root_id == scope.root_id
-    if scope.folders or scope.kind == SHARD:
-        files = frozenset(scope.files)
-        return {
-            path: known
-            for path, known in _read(session, model, of_root)
-            if scope.kind == SHARD
-            or scope.root / path in files
-            or any((scope.root / path).is_relative_to(folder) for folder in scope.folders)
-        }
-    found: dict[Path, Known] = {}
-    for part in chunks(range(len(scope.files))):
-        paths = [scope.files[at].relative_to(scope.root) for at in part]
+    names = [os.fspath(path.relative_to(scope.root)) for path in scope.files]
+    if scope.kind == SHARD or scope.root in scope.folders:
+        return dict(_read(session, model, of_root))
+    if scope.folders:
+        files = frozenset(names)
+        below = tuple(f"{path.relative_to(scope.root)}{os.sep}" for path in scope.folders)
+        every = _read(session, model, of_root)
+        return {name: known for name, known in every if name in files or name.startswith(below)}
+    found: dict[str, Known] = {}
+    for part in chunks(range(len(names))):
+        paths = [names[at] for at in part]
         found |= _read(session, model, and_(of_root, FileRow.path.in_(paths)))
     return found
 
 
-def _read(session: Session, model: int, which: ColumnElement[bool]) -> Iterable[tuple[Path, Known]]:
-    embedded = exists().where(
-        EmbeddingRow.image_id == FileRow.image_id,
-        EmbeddingRow.model == model,
-        ImageRow.id == FileRow.image_id,
-        ImageRow.perceptual_hash.is_not(None),
-    )
+def _read(session: Session, model: int, which: ColumnElement[bool]) -> Iterable[tuple[str, Known]]:
+    this_model = and_(EmbeddingRow.image_id == ImageRow.id, EmbeddingRow.model == model)
     rows = session.execute(
         select(
-            FileRow.path,
+            type_coerce(FileRow.path, LargeBinary),  # as they are: a Path each takes seconds
             FileRow.id,
             FileRow.size,
             FileRow.mtime_ns,
@@ -220,10 +229,13 @@ def _read(session: Session, model: int, which: ColumnElement[bool]) -> Iterable[
             FileRow.error,
             FileRow.gone_at,
             FileRow.sidecars,
-            embedded,
-        ).where(which)
+            EmbeddingRow.id.is_not(None) & ImageRow.perceptual_hash.is_not(None),
+        )
+        .outerjoin(ImageRow, ImageRow.id == FileRow.image_id)
+        .outerjoin(EmbeddingRow, this_model)
+        .where(which)
     )
     for path, row_id, size, mtime_ns, inode, device, image_id, error, gone_at, stamp, done in rows:
         stat = Stat(size, mtime_ns, inode, device)
         gone = gone_at is not None
-        yield path, Known(row_id, stat, image_id, error, gone, stamp, bool(done))
+        yield os.fsdecode(path), Known(row_id, stat, image_id, error, gone, stamp, bool(done))

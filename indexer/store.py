@@ -47,7 +47,7 @@ def store_batch(
     ]
     files = enter_files(session, rows)
     told = [
-        (images[item.content_hash], files[item.found.root_id, item.found.relative], item)
+        (images[item.content_hash], files[item.found.root_id, item.found.name], item)
         for item in batch
         if item.error is None
     ]
