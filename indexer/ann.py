@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from rwkvsearch.data.errors import LibraryError
 from rwkvsearch.indexer.ann_build import Trial, add, build, make_trial, thorough_enough
-from rwkvsearch.indexer.ann_file import AnnFile, import_faiss, map_file, write_file
+from rwkvsearch.indexer.ann_file import MEASURED_K, AnnFile, import_faiss, map_file, write_file
 from rwkvsearch.indexer.ann_generation import (
     Built,
     Generation,
@@ -25,15 +25,29 @@ from rwkvsearch.indexer.ann_generation import (
     open_generation,
     remove_unused,
 )
-from rwkvsearch.indexer.ann_kinds import TARGET, Kind, kind_for, too_many_dead, too_many_fresh
-from rwkvsearch.indexer.blocks import Block, blocks, live_rows, newest_embedding
-from rwkvsearch.indexer.catalog import EmbeddingRow
-from rwkvsearch.indexer.library import IS_LIVE, Library, ModelInfo
+from rwkvsearch.indexer.ann_kinds import (
+    EXACT,
+    TARGET,
+    Kind,
+    choose_kind,
+    default_kind,
+    kind_for,
+    too_many_dead,
+    too_many_fresh,
+)
+from rwkvsearch.indexer.blocks import (
+    Block,
+    blocks,
+    count_live,
+    image_ids,
+    live_rows,
+    newest_embedding,
+)
+from rwkvsearch.indexer.library import Library, ModelInfo
 
 __all__ = ["import_faiss", "make", "publish"]
 
 _QUESTIONS = 100  # images, and texts, that ann_recall is measured with
-_K = 10
 
 
 @dataclass(frozen=True)
@@ -71,8 +85,19 @@ def publish(library: Library, model: ModelInfo, *, force: bool = False) -> None:
     if old and fits and kind.grows:
         built = _grow(library, model, old, state.upto, path)
     else:
-        built = make(library, model, kind, state.upto, path)
+        built = _make_good(library, model, kind, state.upto, path)
     enter(library, model, built)
+
+
+def _make_good(library: Library, model: ModelInfo, kind: Kind, upto: int, path: Path) -> Built:
+    """A file of this kind; if that is a default which misses its target here, an exact one."""
+    built = make(library, model, kind, upto, path)
+    rows = int(built.ann.index.ntotal)
+    if kind != default_kind(rows) or kind.grows or (built.ann.ann_recall or 0) >= TARGET:
+        return built
+    with library.write() as session:
+        choose_kind(session, model, Kind(EXACT), instead_of=kind)
+    return make(library, model, Kind(EXACT), upto, path)
 
 
 def make(
@@ -89,17 +114,20 @@ def make(
     It is searched as fast as reaches `target` in the `trial`; None makes one.
 
     Raises:
-        LibraryError: the file cannot be written.
+        LibraryError: there are too few for the kind, or the file cannot be written.
     """
     with library.read() as session:
-        every, live = _count(session, model, upto), _count(session, model, upto, IS_LIVE)
+        every = len(image_ids(session, model, upto))
+        live = len(image_ids(session, model, upto, live=True))
+    if every < kind.least:
+        raise LibraryError(f"{kind.name} needs at least {kind.least:,} pictures, not {every:,}")
     only_live = too_many_dead(every - live, every)
     factory = kind.factory(live if only_live else every)
     _write(build(library, model, factory, upto, live=only_live), path)
     ann = AnnFile(map_file(path), factory)
     if kind.exact:
         return Built(path, replace(ann, ann_recall=1.0), upto)
-    trial = trial or make_trial(library, model, upto, _QUESTIONS, _K)
+    trial = trial or make_trial(library, model, upto, _QUESTIONS, MEASURED_K)
     return Built(path, thorough_enough(ann, trial, kind, target), upto)
 
 
@@ -120,20 +148,13 @@ def _fresh(library: Library, model: ModelInfo, old: Generation, upto: int) -> It
 
 def _state(session: Session, model: ModelInfo, old: Generation | None) -> _State:
     upto = newest_embedding(session, model)
-    live = _count(session, model, upto, IS_LIVE)
+    after = old.upto if old else 0
+    live, newer = count_live(session, model, after)
     if old is None:
         return _State(upto, 0, 0, live)
-    older = _count(session, model, old.upto, IS_LIVE)
-    back = len(live_rows(session, model, old.left_out))
     in_file = int(old.ann.index.ntotal)
-    return _State(upto, in_file, in_file - (older - back), live - older + back)
-
-
-def _count(session: Session, model: ModelInfo, upto: int, *conditions: Any) -> int:
-    counted = select(func.count()).where(
-        EmbeddingRow.model == model.key, EmbeddingRow.id <= upto, *conditions
-    )
-    return session.scalar(counted) or 0
+    back = len(live_rows(session, model, old.left_out))
+    return _State(upto, in_file, in_file - (live - newer - back), newer + back)
 
 
 def _fits(old: Generation, state: _State, kind: Kind) -> bool:

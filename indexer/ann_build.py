@@ -16,8 +16,6 @@ from rwkvsearch.indexer.blocks import Block, Floats, Ids, Row, best_of, blocks
 from rwkvsearch.indexer.catalog import EmbeddingRow, TextEmbeddingRow
 from rwkvsearch.indexer.library import Library, ModelInfo, chunks
 
-SPARE = 16
-"""Candidates asked for beyond `k`, times what the kind needs."""
 _TRAINING = 16  # rows a cell: at 4096 cells as good as faiss's 39, in half the time
 _LEAST_TRAINING = 16_384  # rows
 
@@ -82,8 +80,7 @@ def ann_recall(ann: AnnFile, trial: Trial) -> tuple[float, float | None]:
     """
     shares = []
     for query, right in zip(trial.queries, trial.truth, strict=True):
-        count = min(ann.search.get("times", 1) * (trial.k + SPARE), ann.index.ntotal)
-        _, proposed = ann.propose(query[None], count)
+        _, proposed = ann.propose(query[None], trial.k)
         possible = min(trial.k, len(right))
         shares.append(min(np.isin(right, proposed).sum(), possible) / possible if possible else 1)
     images = len(shares) - trial.texts

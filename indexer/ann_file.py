@@ -21,8 +21,12 @@ from rwkvsearch.data.errors import LibraryError
 from rwkvsearch.indexer.ann_kinds import EXACT, Search
 from rwkvsearch.indexer.blocks import Floats, Ids
 
+MEASURED_K = 10
+"""The number of hits that `search` and `ann_recall` are measured for."""
+
 _HEAD = 4096
-_THINNEST = 1 / 64  # below, a search is not made more thorough
+_SPARE = 16  # candidates beyond k: what is left out scores less than the last of them
+_THINNEST = 1 / 1024  # share of the rows below which a search is not made more thorough
 
 
 @dataclass(frozen=True)
@@ -68,35 +72,41 @@ class AnnFile:
     def propose(
         self,
         queries: Floats,
-        count: int,
+        k: int,
         allowed: NDArray[np.bool_] | None = None,
         *,
         everywhere: bool = False,
     ) -> tuple[Floats, Ids]:
-        """Candidates for unit `queries` `[Q, D]`: rough scores, best first, and image ids.
+        """Candidates for the `k` best of unit `queries` `[Q, D]`: rough scores and image ids.
 
-        Both are `[Q, count]`. Only positions with `allowed` `[ntotal]` are considered; -1 fills up.
-        With `everywhere` no part of the file is passed over, as far as its kind can.
+        Both are `[Q, m]`, best first, with `m` at least `k` if the file has so many; -1 fills up.
+        Only positions with `allowed` `[ntotal]` are considered. With `everywhere` there are more of
+        them, and no part of the file is passed over, as far as its kind can.
         """
+        faiss = import_faiss()
         index = self.gpu if self.gpu and allowed is None and not everywhere else self.index.index
-        params = self._parameters(allowed, everywhere)
+        there = self.index.ntotal if allowed is None else int(allowed.sum())
+        count = (8 if everywhere else self.search.get("times", 1)) * (k + _SPARE)
+        share = 1.0 if allowed is None else there / len(allowed)
+        params = self._parameters(allowed, _THINNEST if everywhere else max(share, _THINNEST), k)
         # One query is one thread's work in every kind; more threads would wait for each other.
-        import_faiss().omp_set_num_threads(max(1, min(len(queries), _cores())))
-        scores, at = index.search(queries, count, params=params)
+        faiss.omp_set_num_threads(max(1, min(len(queries), len(os.sched_getaffinity(0)))))
+        scores, at = index.search(queries, max(min(count, there), 1), params=params)
         return scores, np.where(at >= 0, self.ids[np.maximum(at, 0)], -1)
 
-    def _parameters(self, allowed: NDArray[np.bool_] | None, everywhere: bool) -> Any:
+    def _parameters(self, allowed: NDArray[np.bool_] | None, share: float, k: int) -> Any:
+        """For `k` hits, of which a `share` of the rows can be one.
+
+        The more are wanted, and the fewer there are, the further away they lie.
+        """
         faiss = import_faiss()
         bits = None if allowed is None else np.packbits(allowed, bitorder="little")
         sel = {} if bits is None else {"sel": faiss.IDSelectorBitmap(bits)}
-        # What is left is further apart, so look in as many more places as there are fewer rows.
-        share = 1.0 if allowed is None else max(float(allowed.mean()), _THINNEST)
-        share = _THINNEST if everywhere else share
+        effort = max(1.0, k / MEASURED_K) / share
         if probes := self.search.get("nprobe"):
-            probes = self.index.ntotal if everywhere else round(probes / share)
-            return faiss.SearchParametersIVF(nprobe=probes, **sel)
+            return faiss.SearchParametersIVF(nprobe=round(probes * effort), **sel)
         if ef := self.search.get("ef"):
-            return faiss.SearchParametersHNSW(efSearch=round(ef / share), **sel)
+            return faiss.SearchParametersHNSW(efSearch=round(ef * effort), **sel)
         if factor := self.search.get("k_factor"):
             base = faiss.SearchParameters(**sel)
             return faiss.IndexRefineSearchParameters(k_factor=factor, base_index_params=base)
@@ -160,7 +170,3 @@ def head_sha256(path: Path) -> str:
     """The hash of the first 4 KiB, where FAISS keeps what it cannot check itself."""
     with path.open("rb") as stream:
         return hashlib.sha256(stream.read(_HEAD)).hexdigest()
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0))

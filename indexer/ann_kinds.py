@@ -41,7 +41,7 @@ _KNOWN = re.compile(
     r"(IVF\d*,|HNSW\d+,)?(Flat|SQ8|SQfp16|RaBitQ)(,Refine\((Flat|SQ8|SQfp16)\))?|HNSW\d+"
 )
 _FEW, _SHARE_FRESH, _SHARE_DEAD = 4_000, 0.02, 0.2  # rows
-_GROWTH = 1.25  # in cells; that is 1.6 times the rows
+_GROWTH = 1.25  # of the cells that are right; that is 1.6 times the rows
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,12 @@ class Kind:
     def grows(self) -> bool:
         """Whether adding rows to its file is much cheaper than building it."""
         return self.name.startswith(("IVF", "HNSW"))
+
+    @property
+    def least(self) -> int:
+        """Rows below which it cannot be made."""
+        match = re.match(r"IVF(\d+),", self.name)
+        return int(match[1]) if match else 1
 
     def factory(self, rows: int) -> str:
         """The complete factory string for so many rows."""
@@ -114,19 +120,26 @@ def candidates(rows: int) -> list[Kind]:
 
 
 def cells(rows: int) -> int:
-    """Cells of an IVF for so many rows: about four times the square root, a power of two."""
-    return 1 << max(round(math.log2(4 * math.sqrt(max(rows, 1)))), 2)
+    """Cells of an IVF for so many rows: four times the square root, if each gets four rows."""
+    return max(min(round(4 * math.sqrt(rows)), rows // 4), 1)
 
 
 def kind_for(session: Session, model: ModelInfo, rows: int) -> Kind:
-    """What `tune` has chosen for this library, else the default."""
-    row = session.get(SettingRow, _setting(model))
-    return Kind.parse(json.loads(row.value)["kind"]) if row else default_kind(rows)
+    """What was chosen for this library, else the default."""
+    default, row = default_kind(rows), session.get(SettingRow, _setting(model))
+    chosen = json.loads(row.value) if row else {}
+    if not chosen or chosen.get("instead_of", default.name) != default.name:
+        return default
+    kind = Kind.parse(chosen["kind"])
+    return kind if rows >= kind.least else default
 
 
-def choose_kind(session: Session, model: ModelInfo, kind: Kind) -> None:
-    """Keep `kind` for all later generations."""
-    session.merge(SettingRow(name=_setting(model), value=json.dumps({"kind": kind.name})))
+def choose_kind(
+    session: Session, model: ModelInfo, kind: Kind, *, instead_of: Kind | None = None
+) -> None:
+    """Keep `kind` for later generations: all, or as long as `instead_of` would be the default."""
+    value = {"kind": kind.name} | ({"instead_of": instead_of.name} if instead_of else {})
+    session.merge(SettingRow(name=_setting(model), value=json.dumps(value)))
 
 
 def too_many_fresh(fresh: int, rows: int) -> bool:

@@ -11,10 +11,10 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import bindparam, func, select
+from sqlalchemy import bindparam, exists, func, select
 from sqlalchemy.orm import Session
 
-from rwkvsearch.indexer.catalog import EmbeddingRow
+from rwkvsearch.indexer.catalog import EmbeddingRow, ModelRow
 from rwkvsearch.indexer.library import IS_LIVE, Library, ModelInfo
 
 BLOCK = 16_384
@@ -28,6 +28,7 @@ Row = tuple[int, bytes]
 
 # Tables and one text for every number of ids: half of a search would else be spent in SQLAlchemy.
 _TABLE = EmbeddingRow.__table__
+_BY_IMAGE = _TABLE.c.model + 0  # not the index on model: the one on images has all that is needed
 _IMAGES = select(func.json_each(bindparam("images")).table_valued("value").c.value)
 _LIVE_ROWS = select(_TABLE.c.image_id, _TABLE.c.data).where(
     _TABLE.c.model == bindparam("model"), _TABLE.c.image_id.in_(_IMAGES), IS_LIVE
@@ -64,6 +65,15 @@ def joined(parts: Sequence[Block]) -> Block:
     return np.concatenate(ids), np.concatenate(embeddings)
 
 
+def find_model(session: Session, model_id: str, preprocessing_id: str) -> ModelInfo | None:
+    """A model with embeddings, without counting them (`embeddings` is 0); None if there is none."""
+    asked = (ModelRow.model_id == model_id, ModelRow.preprocessing_id == preprocessing_id)
+    used = exists().where(EmbeddingRow.model == ModelRow.id)
+    m = session.scalar(select(ModelRow).where(*asked, used))
+    sizes = m and (m.id, m.model_id, m.preprocessing_id, m.dim, m.weights_sha256, 0)
+    return ModelInfo(*sizes) if sizes else None
+
+
 def newest_embedding(session: Session, model: ModelInfo) -> int:
     """The largest embedding id of `model`, 0 if it has none."""
     of_model = select(func.max(EmbeddingRow.id)).where(EmbeddingRow.model == model.key)
@@ -72,10 +82,19 @@ def newest_embedding(session: Session, model: ModelInfo) -> int:
 
 def image_ids(session: Session, model: ModelInfo, upto: int, *, live: bool = False) -> Ids:
     """The images, ascending, of every embedding with an id up to `upto`; `live`: with a file."""
-    row = select(_TABLE.c.image_id).where(
-        _TABLE.c.model == model.key, _TABLE.c.id <= upto, *([IS_LIVE] if live else [])
+    together = func.json_group_array(_TABLE.c.image_id)  # ten times faster than a row each
+    row = select(together).where(
+        _BY_IMAGE == model.key, _TABLE.c.id <= upto, *([IS_LIVE] if live else [])
     )
-    return np.sort(np.fromiter(session.connection().scalars(row), np.int64))
+    return np.sort(np.array(json.loads(session.connection().scalar(row) or "[]"), np.int64))
+
+
+def count_live(session: Session, model: ModelInfo, after: int) -> tuple[int, int]:
+    """How many embeddings have a live file, and how many of those have an id above `after`."""
+    newer = func.count().filter(_TABLE.c.id > after)
+    counts = select(func.count(), newer).select_from(_TABLE).where(_BY_IMAGE == model.key, IS_LIVE)
+    every, new = session.connection().execute(counts).one()
+    return every, new
 
 
 def live_rows(session: Session, model: ModelInfo, images: Ids) -> list[Row]:

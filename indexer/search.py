@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rwkvsearch.data.errors import QueryError
-from rwkvsearch.indexer.ann_build import SPARE
 from rwkvsearch.indexer.ann_generation import Generation, open_generation
 from rwkvsearch.indexer.ann_gpu import AFTER, copy_to_gpu
 from rwkvsearch.indexer.blocks import (
@@ -27,6 +26,7 @@ from rwkvsearch.indexer.blocks import (
     Ids,
     best_of,
     blocks,
+    find_model,
     image_ids,
     joined,
     live_rows,
@@ -87,7 +87,9 @@ class SearchIndex:
         Raises:
             LibraryError: the model has no embeddings in the library, or faiss is not installed.
         """
-        return cls(library, library.model(model_id, preprocessing_id))
+        with library.read() as session:
+            model = find_model(session, model_id, preprocessing_id)
+        return cls(library, model or library.model(model_id, preprocessing_id))
 
     @cached_property
     def rows(self) -> int:
@@ -143,13 +145,12 @@ class SearchIndex:
                 self._published = replace(self._published, gpu=copy_to_gpu(self._published))
 
     def _few(self, queries: Floats, k: int, allowed: Ids | None) -> Proposals:
-        times = self._published.search.get("times", 1) if self._published else 1
-        return self._propose(queries, k, times * (k + SPARE), allowed, allowed)
+        return self._propose(queries, k, allowed, allowed)
 
     def _many(self, queries: Floats, k: int, allowed: Ids | None) -> Proposals:
         """More of them, from everywhere in the file, and none that has gone."""
         live = self._live if allowed is None else np.intersect1d(self._live, allowed)
-        return self._propose(queries, k, 8 * (k + SPARE), allowed, live, everywhere=True)
+        return self._propose(queries, k, allowed, live, everywhere=True)
 
     def _all(self, queries: Floats, k: int, allowed: Ids | None) -> Proposals:
         """From the truth alone: asked for, many equal scores, or a file that lacks what it had."""
@@ -169,28 +170,25 @@ class SearchIndex:
         self,
         queries: Floats,
         k: int,
-        count: int,
         allowed: Ids | None,
         in_file: Ids | None,
         *,
         everywhere: bool = False,
     ) -> Proposals:
-        """`count` ids per query from the file, of `in_file` only, and all that matter of fresh."""
+        """What the file proposes, of `in_file` only, and all that matter of fresh."""
+        ann = self._published
         ids, embeddings = self._fresh
         if allowed is not None:
             wanted = np.isin(ids, allowed)
             ids, embeddings = ids[wanted], embeddings[wanted]
         proposals = [found for found, _ in best_of([(ids, embeddings)], queries, k)]
         left_out = np.full(len(queries), -np.inf, np.float32)
-        if self._published:
-            mask = None if in_file is None else self._published.mask(in_file)
-            there = self._in_file if mask is None else int(mask.sum())
-            if there:
-                near, found = self._published.propose(
-                    queries, min(count, there), mask, everywhere=everywhere
-                )
-                proposals = [np.append(a, b) for a, b in zip(proposals, found, strict=True)]
-                left_out = near[:, -1] if count < there else left_out
+        mask = None if in_file is None or ann is None else ann.mask(in_file)
+        there = self._in_file if mask is None else int(mask.sum())
+        if ann and there:
+            near, found = ann.propose(queries, k, mask, everywhere=everywhere)
+            proposals = [np.append(a, b) for a, b in zip(proposals, found, strict=True)]
+            left_out = near[:, -1] if near.shape[1] < there else left_out
         return proposals, left_out
 
     def _best(
