@@ -14,6 +14,7 @@ COMMANDS = [
     ["stats"],
     ["describe"],
     ["train"],
+    ["tune"],
     ["model", "list"],
     ["model", "info"],
     ["model", "pull"],
