@@ -22,7 +22,8 @@ def to_rgb(image: Image.Image, profile: bytes | None = None) -> Image.Image:
     if image.mode == "F" or image.mode.startswith("I"):
         image = _to_8_bit(image)
     if image.has_transparency_data:
-        colour = _to_srgb(image.convert("RGBA"), profile)
+        rgba = image if image.mode == "RGBA" else image.convert("RGBA")
+        colour = _to_srgb(rgba, profile)
         white = Image.new("RGB", colour.size, "white")
         white.paste(colour.convert("RGB"), mask=colour.getchannel("A"))
         return white
