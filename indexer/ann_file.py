@@ -53,21 +53,9 @@ class AnnFile:
         ids: Ids = import_faiss().vector_to_array(self.index.id_map)
         return ids
 
-    @cached_property
-    def _order(self) -> Ids | None:
-        """Positions by image id; None if they are in that order already."""
-        ascending = bool((np.diff(self.ids) > 0).all())
-        return None if ascending else np.argsort(self.ids, kind="stable")
-
     def mask(self, image_ids: Ids) -> NDArray[np.bool_]:
-        """For each position whether its image is one of `image_ids`, which ascend."""
-        mask = np.zeros(len(self.ids), np.bool_)
-        if len(mask) and len(image_ids):
-            at = np.searchsorted(self.ids, image_ids, sorter=self._order)
-            at = np.minimum(at, len(mask) - 1)
-            at = at if self._order is None else self._order[at]
-            mask[at[self.ids[at] == image_ids]] = True
-        return mask
+        """For each position whether its image is one of `image_ids`."""
+        return np.isin(self.ids, image_ids)
 
     def propose(
         self,
