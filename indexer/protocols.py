@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -66,6 +66,9 @@ class SyncEvent:
     embedded: int = 0
     path: Path | None = None
     reason: str | None = None
+
+
+Progress = Callable[[SyncEvent], None]
 
 
 @dataclass(frozen=True)

@@ -182,6 +182,11 @@ def _add_tombstones(session: Session, changes: Changes, model: int) -> None:
                 changes.vanished.setdefault(known.stat, known)
 
 
+def read_files(session: Session, root_id: int, model: int) -> Iterable[tuple[str, Known]]:
+    """Every file of a root, by its path below it."""
+    return _read(session, model, FileRow.root_id == root_id)
+
+
 def _is_as_before(stamp: str | None, scope: Scope, known: dict[str, Known]) -> bool:
     """Whether a shard is the one that was read to its end, and nothing is left to do for it."""
     done = (file.embedded or file.error in SETTLED for file in known.values() if not file.gone)
@@ -202,7 +207,7 @@ def _known_files(session: Session, scope: Scope, model: int) -> dict[str, Known]
     of_root = FileRow.root_id == scope.root_id
     names = [os.fspath(path.relative_to(scope.root)) for path in scope.files]
     if scope.kind == SHARD or scope.root in scope.folders:
-        return dict(_read(session, model, of_root))
+        return dict(read_files(session, scope.root_id, model))
     if scope.folders:
         files = frozenset(names)
         below = tuple(f"{path.relative_to(scope.root)}{os.sep}" for path in scope.folders)

@@ -6,7 +6,7 @@ Stopped at any moment, what was written stays and the next run goes on from ther
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,17 +21,17 @@ from rwkvsearch.indexer.catalog import RootRow
 from rwkvsearch.indexer.clock import Clock
 from rwkvsearch.indexer.entries import enter_model, forget_empty_roots, mark_gone, place_files
 from rwkvsearch.indexer.found import Found
-from rwkvsearch.indexer.library import Library
+from rwkvsearch.indexer.library import Library, ModelInfo
 from rwkvsearch.indexer.look import Look
 from rwkvsearch.indexer.pipeline import Pipeline, usable_cores
 from rwkvsearch.indexer.prepare import Limits, Prepared, read_beside
-from rwkvsearch.indexer.protocols import ImageEncoder, Stage, SyncEvent, SyncReport
+from rwkvsearch.indexer.protocols import ImageEncoder, Progress, Stage, SyncEvent, SyncReport
 from rwkvsearch.indexer.scan import Changes, find_changes
 from rwkvsearch.indexer.sources import known_targets, resolve_roots
 from rwkvsearch.indexer.store import store_texts
 from rwkvsearch.indexer.texts import embed_texts
 
-Progress = Callable[[SyncEvent], None]
+Captions = Mapping[Path, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def sync(
     encoder: ImageEncoder,
     options: SyncOptions | None = None,
     *,
-    captions: Mapping[Path, tuple[str, ...]] | None = None,
+    captions: Captions | None = None,
     progress: Progress | None = None,
 ) -> SyncReport:
     """Index what is new or changed below `roots`, and mark what is gone; see `SyncReport`.
@@ -72,6 +72,20 @@ def sync(
     run = _Sync(library, encoder, options or SyncOptions(), captions, progress)
     with library.writer():
         return run.run(roots)
+
+
+def look_of(library: Path, options: SyncOptions, captions: Captions) -> Look:
+    """How a sync into the directory of a library looks for pictures."""
+    skip = frozenset({library.resolve() / "thumbs"})
+    return Look(Rules(options.exclude, skip, options.follow_links), captions)
+
+
+def pipeline_of(
+    library: Library, model: ModelInfo, encoder: ImageEncoder, options: SyncOptions, clock: Clock
+) -> Pipeline:
+    """The pipeline of a sync with these options."""
+    workers = options.workers or min(8, usable_cores())
+    return Pipeline(library, model, encoder, clock, options.limits, workers, options.batch_size)
 
 
 @dataclass
@@ -91,7 +105,7 @@ class _Sync:
         library: Library,
         encoder: ImageEncoder,
         options: SyncOptions,
-        captions: Mapping[Path, tuple[str, ...]] | None,
+        captions: Captions | None,
         progress: Progress | None,
     ) -> None:
         self.library = library
@@ -139,8 +153,7 @@ class _Sync:
             self.model = enter_model(session, self.encoder)
             targets = known_targets(session) if roots is None else [*roots, *self.captions]
             scopes = resolve_roots(session, targets)
-        skip = frozenset({self.library.path.resolve() / "thumbs"})
-        look = Look(Rules(self.options.exclude, skip, self.options.follow_links), self.captions)
+        look = look_of(self.library.path, self.options, self.captions)
         changes = find_changes(self.library, scopes, self.model.key, look, self._on_found)
         self.scanned = len(changes.pending) + len(changes.moved) + len(changes.still_bad)
         self.scanned += changes.unchanged + len(changes.unusable)
@@ -168,16 +181,8 @@ class _Sync:
                 self._on_faults(faults)
 
     def _embed(self, pending: Sequence[Found]) -> None:
-        options = self.options
-        pipeline = Pipeline(
-            self.library,
-            self.model,
-            self.encoder,
-            self.clock,
-            options.limits,
-            options.workers or min(8, usable_cores()),
-            options.batch_size,
-        )
+        self._report("embed")
+        pipeline = pipeline_of(self.library, self.model, self.encoder, self.options, self.clock)
         with closing(pipeline.run(pending)) as batches:
             for stored in batches:
                 self._count(stored.batch, stored.embedded)

@@ -114,14 +114,14 @@ class SearchEngine:
 
 
 def choose_model(
-    library: Library, model: str | None = None, precision: Precision | None = None
+    library: Library | None, model: str | None = None, precision: Precision | None = None
 ) -> tuple[str, Precision]:
     """Return the name and precision to use: what is asked for, completed from the library.
 
     An open name is that of the library's only known model, else the default; an open precision is
     the most exact one that this model has in the library, else fp32.
     """
-    ids = [info.model_id for info in library.models()]
+    ids = [info.model_id for info in library.models()] if library else []
     names = [name for name in known_models() if any(i.startswith(f"{name}-") for i in ids)]
     name = model or (names[0] if len(names) == 1 else DEFAULT_MODEL)
     own = [i for i in ids if i.startswith(f"{name}-")]

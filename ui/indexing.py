@@ -1,7 +1,10 @@
 """`rwkvsearch index`, `forget` and `relocate`: what the library holds."""
 
 import os
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from rwkvsearch.indexer.protocols import SyncReport
     from rwkvsearch.indexer.sync import SyncOptions
     from rwkvsearch.retrieval.encoder import Encoder
+    from rwkvsearch.retrieval.models import Precision
 
 Captions = dict[Path, tuple[str, ...]]
 
@@ -57,6 +61,15 @@ def index(
     nice: Annotated[
         bool, typer.Option("--nice", help="Leave the machine to others when they need it.")
     ] = False,
+    estimate: Annotated[
+        bool,
+        typer.Option(
+            "--estimate", help="Only predict time and space, out of 200 files; writes nothing."
+        ),
+    ] = False,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Print the time of each stage and the bottleneck.")
+    ] = False,
 ) -> None:
     """Bring the library up to date with folders of pictures.
 
@@ -65,20 +78,21 @@ def index(
     file names stays out. Stop with Ctrl-C at any time: what is done is kept, and the next run goes
     on from there.
     """
+    if nice:
+        os.nice(19)  # of this thread alone: all others, of torch too, start later and take it over
     from rwkvsearch.indexer.library import Library
     from rwkvsearch.indexer.prepare import Limits
     from rwkvsearch.indexer.sync import SyncOptions
     from rwkvsearch.retrieval.encoder import Encoder
     from rwkvsearch.retrieval.engine import choose_model
     from rwkvsearch.ui.render import report_as_text
+    from rwkvsearch.ui.speed import profile_as_text
 
     folder = library_folder(library)
     roots, captions = _sort_out(paths)
     missing = [path for path in roots or [] if not path.exists()]
     if missing and not folder.exists():
         raise DataError(f"{missing[0]}: no such file or folder")
-    if nice:
-        os.nice(19)
     options = SyncOptions(
         exclude=exclude or (),
         follow_links=follow_links,
@@ -86,11 +100,16 @@ def index(
         workers=workers,
         batch_size=batch_size,
     )
+    if estimate:
+        _estimate(folder, roots, (model, device, precision), options, captions, profile=profile)
+        return
     with (Library.create if paths else Library.open)(folder) as opened:
         name, precision = choose_model(opened, model, precision)
         encoder = Encoder.load(name, device=device, precision=precision)
         report = _run(opened, roots, encoder, options, captions)
         typer.echo(report_as_text(report, opened.path))
+        if profile:
+            typer.echo(profile_as_text(report.profile))
     if {path for path, _ in report.errors} & {path.resolve() for path in roots or []}:
         raise typer.Exit(1)  # a picture asked for by name, not one among others
 
@@ -175,12 +194,55 @@ def _run(
     from rwkvsearch.indexer.sync import sync
     from rwkvsearch.ui.render import SyncProgress
 
-    progress = SyncProgress()
+    with _stoppable("stopped; what is done is kept, run the same command to go on"):
+        with closing(SyncProgress()) as progress:
+            return sync(library, roots, encoder, options, captions=captions, progress=progress)
+
+
+def _estimate(
+    folder: Path,
+    roots: list[Path] | None,
+    asked: tuple[str | None, str | None, "Precision | None"],
+    options: "SyncOptions",
+    captions: Captions,
+    *,
+    profile: bool,
+) -> None:
+    from rwkvsearch.indexer.estimate import estimate
+    from rwkvsearch.indexer.library import Library
+    from rwkvsearch.retrieval.encoder import Encoder
+    from rwkvsearch.retrieval.engine import choose_model
+    from rwkvsearch.ui.render import SyncProgress
+    from rwkvsearch.ui.speed import estimate_as_text, profile_as_text
+
+    model, device, precision = asked
+    there = (folder / "library.sqlite").is_file() or roots is None
+    with _stoppable("stopped"), ExitStack() as stack:
+        library = stack.enter_context(Library.open(folder)) if there else None
+        name, precision = choose_model(library, model, precision)
+        encoder = Encoder.load(name, device=device, precision=precision)
+        progress = stack.enter_context(closing(SyncProgress()))
+        found = estimate(library, roots, encoder, options, captions=captions, progress=progress)
+        progress.close()
+        typer.echo(estimate_as_text(found))
+        if profile:
+            typer.echo(profile_as_text(found.profile))
+
+
+@contextmanager
+def _stoppable(message: str) -> Iterator[None]:
+    """Ctrl-C and a plain kill end the block in good order, with `message` and their exit code."""
+
+    def stop(number: int, _frame: object) -> None:
+        received.append(number)
+        raise KeyboardInterrupt
+
+    received: list[int] = []
+    before = signal.signal(signal.SIGTERM, stop)
     try:
-        return sync(library, roots, encoder, options, captions=captions, progress=progress)
+        yield
     except KeyboardInterrupt:
-        progress.close()
-        typer.echo("stopped; what is done is kept, run the same command to go on", err=True)
-        raise typer.Exit(130) from None
+        typer.echo(message, err=True)
+        raise typer.Exit(128 + (received or [signal.SIGINT])[0]) from None
     finally:
-        progress.close()
+        signal.signal(signal.SIGTERM, before)

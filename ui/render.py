@@ -168,18 +168,27 @@ def counting(total: int | None) -> Iterator[Callable[[int], None]]:
 
 
 class SyncProgress:
-    """A progress bar for `sync` on stderr; silent but for bad files when that is no terminal."""
+    """A progress bar for `sync` on stderr: what is done of a stage, per second, the time left.
+
+    Silent but for bad files when stderr is no terminal.
+    """
 
     def __init__(self) -> None:
-        self._bar = tqdm(unit=" files", disable=not sys.stderr.isatty(), leave=False)
+        self._stage = ""
+        self._bar = tqdm(disable=not sys.stderr.isatty(), leave=False)
 
     def __call__(self, event: SyncEvent) -> None:
         """Draw an event, and name the file it is about."""
         if event.path is not None:
             self._bar.write(f"skipped {printable(event.path)}: {event.reason}", file=sys.stderr)
-        self._bar.set_description(f"{event.stage}, {event.errors} errors", refresh=False)
-        self._bar.total = event.total
-        self._bar.update(event.done - self._bar.n)
+        if event.stage != self._stage:  # a pace of its own
+            self._stage = event.stage
+            self._bar.unit = " texts" if event.stage == "captions" else " files"
+            self._bar.reset()
+        scanning = event.stage == "scan"
+        self._bar.set_description(f"{event.stage}, {counted(event.errors, 'error')}", refresh=False)
+        self._bar.total = None if scanning else event.total
+        self._bar.update((event.total if scanning else event.done) - self._bar.n)
 
     def close(self) -> None:
         """Remove the bar."""
