@@ -5,6 +5,7 @@ RwkvSearchError
 ├── DataError           a caption file, split or shard is missing or malformed
 ├── ModelError          unknown model, bad weights, wrong config, missing backend
 ├── LibraryError        no library, wrong model for it, cannot be written
+│   └── LibraryBusy     another process is writing to it
 └── QueryError          a query that cannot be answered as asked
 """
 
@@ -35,6 +36,10 @@ class ModelError(RwkvSearchError):
 
 class LibraryError(RwkvSearchError):
     """A library is missing, was made by another model, or cannot be written."""
+
+
+class LibraryBusy(LibraryError):
+    """Another process is writing to a library; it can be tried again."""
 
 
 class QueryError(RwkvSearchError):

@@ -61,9 +61,9 @@ def check_ann(library: Library, sample: int, *, full: bool) -> Iterator[Finding]
             yield ok("ann", f"{row.file_name}: {rows}, those of the catalog")
 
 
-def check_leftovers(library: Library) -> Iterator[Finding]:
+def check_leftovers(library: Library, *, is_writer: bool) -> Iterator[Finding]:
     """Files of an interrupted run, and thumbnails of pictures that are not known any more."""
-    if _is_written_to(library):
+    if not is_writer and _is_written_to(library):
         yield note("leftovers", "not looked for: another rwkvsearch is writing to the library")
         return
     with library.read() as session:

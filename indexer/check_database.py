@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import permutations
@@ -10,9 +9,10 @@ from itertools import permutations
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
-from rwkvsearch.indexer.catalog import FileRow, RootRow, library_errors
+from rwkvsearch.indexer.catalog import FileRow, RootRow
 from rwkvsearch.indexer.findings import Finding, fault, ok, some
 from rwkvsearch.indexer.library import Library
+from rwkvsearch.indexer.salvage import salvage
 from rwkvsearch.indexer.sources import SHARD
 
 Fix = Callable[[Library], None]
@@ -100,9 +100,9 @@ def check_pages(library: Library, *, full: bool) -> Iterator[Finding]:
     yield fault(
         "database",
         f"damaged: {first}{more}",
-        "its indexes and pages are written anew; where that cannot help, move the library away "
-        "and index again",
-        _rewrite,
+        "every row that can be read is written into a sound database, the damaged one is kept as "
+        "library.sqlite.damaged",
+        salvage,
     )
 
 
@@ -165,18 +165,6 @@ def check_duplicates(library: Library) -> Iterator[Finding]:
         yield ok("duplicates", "every row is there once")
 
 
-def _rewrite(library: Library) -> None:
-    """Build every index and page again, out of the rows of the tables."""
-    database = library.path / "library.sqlite"
-    with library_errors(database):
-        connection = sqlite3.connect(database, timeout=30, isolation_level=None)
-        try:
-            connection.execute("REINDEX")
-            connection.execute("VACUUM")
-        finally:
-            connection.close()
-
-
 def _mend_references(library: Library) -> None:
     with library.write() as session:
         session.execute(text("PRAGMA defer_foreign_keys = ON"))
@@ -223,8 +211,9 @@ def _spare(session: Session, key: _Key) -> list[tuple[int, int]]:
     same = " AND ".join(f"+t.{name} IS g.{name}" for name in columns)
     rows = session.execute(
         text(
-            f"SELECT t.id, g.first FROM {key.table} t JOIN (SELECT min(id) AS first, {key.columns}"
-            f" FROM {key.table} GROUP BY {grouped} HAVING count(*) > 1) g"
+            f"SELECT t.id, g.first FROM {key.table} t NOT INDEXED JOIN"
+            f" (SELECT min(id) AS first, {key.columns} FROM {key.table} NOT INDEXED"
+            f" GROUP BY {grouped} HAVING count(*) > 1) g"
             f" ON {same} WHERE t.id != g.first"
         )
     )

@@ -61,7 +61,7 @@ def diagnose(
     library: Library, checkup: Checkup, on_check: Callable[[str], None] | None = None
 ) -> Report:
     """Look, and change nothing; `on_check` is told the name of each check before it starts."""
-    return Report(list(_look(library, checkup, on_check or (lambda name: None))))
+    return Report(list(_look(library, checkup, on_check, is_writer=False)))
 
 
 def repair(
@@ -75,16 +75,16 @@ def repair(
     done: list[str] = []
     failed: list[str] = []
     with library.writer():
-        report = diagnose(library, checkup, on_check)
+        findings = list(_look(library, checkup, on_check, is_writer=True))
         for _ in range(_ROUNDS):
-            todo = [finding for finding in report.findings if finding.fix is not None]
+            todo = [finding for finding in findings if finding.fix is not None]
             todo = [finding for finding in todo if _told(finding) not in (*done, *failed)]
             if not todo:
                 break
             for finding in todo:
                 _put_right(library, finding, done, failed)
-            report = diagnose(library, checkup, on_check)
-    return Report(report.findings, done, failed)
+            findings = list(_look(library, checkup, on_check, is_writer=True))
+    return Report(findings, done, failed)
 
 
 def _put_right(library: Library, finding: Finding, done: list[str], failed: list[str]) -> None:
@@ -101,16 +101,25 @@ def _told(finding: Finding) -> str:
     return f"{finding.text}: {finding.remedy}"
 
 
-def _look(library: Library, checkup: Checkup, on_check: Callable[[str], None]) -> Iterator[Finding]:
-    for name, check in _checks(library, checkup).items():
-        on_check(name)
+def _look(
+    library: Library,
+    checkup: Checkup,
+    on_check: Callable[[str], None] | None,
+    *,
+    is_writer: bool,
+) -> Iterator[Finding]:
+    for name, check in _checks(library, checkup, is_writer).items():
+        if on_check is not None:
+            on_check(name)
         try:
             yield from check()
         except RwkvSearchError as error:  # such as a damaged page in the way of this one check
             yield fault(name, f"cannot be checked: {error}", "")
 
 
-def _checks(library: Library, checkup: Checkup) -> dict[str, Callable[[], Iterator[Finding]]]:
+def _checks(
+    library: Library, checkup: Checkup, is_writer: bool
+) -> dict[str, Callable[[], Iterator[Finding]]]:
     full, weights, encoder = checkup.full, checkup.weights, checkup.encoder
     checks: dict[str, Callable[[], Iterator[Finding]]] = {
         "database": lambda: check_pages(library, full=full),
@@ -121,7 +130,7 @@ def _checks(library: Library, checkup: Checkup) -> dict[str, Callable[[], Iterat
         "files": lambda: check_files(library, None if full else _SAMPLE, contents=full),
         "coverage": lambda: check_coverage(library),
         "ann": lambda: check_ann(library, 5 * _SAMPLE if full else _SAMPLE, full=full),
-        "leftovers": lambda: check_leftovers(library),
+        "leftovers": lambda: check_leftovers(library, is_writer=is_writer),
     }
     if weights is not None:
         checks["weights"] = lambda: check_weights(library, weights)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Engine, exists, func, select
 from sqlalchemy.orm import Session
 
-from rwkvsearch.data.errors import LibraryError
+from rwkvsearch.data.errors import LibraryBusy, LibraryError
 from rwkvsearch.data.members import read_member
 from rwkvsearch.indexer.catalog import (
     WRITES,
@@ -125,7 +125,8 @@ class Library:
         """Be the one process that writes. The kernel lifts the lock when a process dies.
 
         Raises:
-            LibraryError: another one is writing, or the directory cannot be written.
+            LibraryBusy: another one is writing.
+            LibraryError: the directory cannot be written.
         """
         try:
             stream = (self.path / "library.lock").open("a+")
@@ -135,7 +136,7 @@ class Library:
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                raise LibraryError(
+                raise LibraryBusy(
                     f"another rwkvsearch is indexing into {self.path}; "
                     "wait until it is done, or stop it"
                 ) from error
@@ -256,6 +257,12 @@ class Library:
         raise LibraryError(
             f"{names}: cannot be read now; `rwkvsearch index` brings the library up to date"
         )
+
+    def folders(self) -> list[Path]:
+        """The folders that were indexed."""
+        with self.read() as session:
+            of_kind = select(RootRow.path).where(RootRow.kind == "folder")
+            return sorted(session.scalars(of_kind))
 
     def stats(self) -> LibraryStats:
         """Counts, roots, models and bytes on disk."""

@@ -24,6 +24,7 @@ from rwkvsearch.ui.options import (
 )
 from rwkvsearch.ui.training import train
 from rwkvsearch.ui.tune import tune
+from rwkvsearch.ui.watch import watch
 
 app = typer.Typer(
     name="rwkvsearch",
@@ -137,6 +138,7 @@ def stats(library: LibraryOption = None, as_json: JsonOption = False) -> None:
 
 app.command()(forget)
 app.command()(relocate)
+app.command()(watch)
 app.command()(doctor)
 app.command()(dupes)
 app.command()(describe)
