@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from rwkvsearch.data.errors import LibraryError
 from rwkvsearch.indexer.ann_kinds import EXACT, Search
-from rwkvsearch.indexer.blocks import Floats, Ids
+from rwkvsearch.indexer.blocks import Floats, Ids, is_in
 
 MEASURED_K = 10
 """The number of hits that `search` and `ann_recall` are measured for."""
@@ -54,8 +54,8 @@ class AnnFile:
         return ids
 
     def mask(self, image_ids: Ids) -> NDArray[np.bool_]:
-        """For each position whether its image is one of `image_ids`."""
-        return np.isin(self.ids, image_ids)
+        """For each position whether its image is one of the distinct, ascending `image_ids`."""
+        return is_in(self.ids, image_ids)
 
     def propose(
         self,

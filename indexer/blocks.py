@@ -65,6 +65,28 @@ def joined(parts: Sequence[Block]) -> Block:
     return np.concatenate(ids), np.concatenate(embeddings)
 
 
+def distinct(ids: Ids) -> Ids:
+    """The distinct ones, ascending; for a million, many times faster than numpy's `unique`."""
+    ordered = np.sort(ids)
+    return ordered[np.append(True, ordered[1:] != ordered[:-1])[: len(ordered)]]
+
+
+def is_in(ids: Ids, allowed: Ids) -> NDArray[np.bool_]:
+    """Which of `ids` are among the distinct, ascending `allowed`; by a table, like `distinct`."""
+    found = np.zeros(len(ids), np.bool_)
+    if not len(allowed) or not len(ids):
+        return found
+    first, last = int(allowed[0]), int(allowed[-1])
+    if last - first > 16 * (len(ids) + len(allowed)):
+        at = np.minimum(np.searchsorted(allowed, ids), len(allowed) - 1)
+        return np.equal(allowed[at], ids, out=found)
+    table = np.zeros(last - first + 1, np.bool_)
+    table[allowed - first] = True
+    inside = (ids >= first) & (ids <= last)
+    found[inside] = table[ids[inside] - first]
+    return found
+
+
 def find_model(session: Session, model_id: str, preprocessing_id: str) -> ModelInfo | None:
     """A model with embeddings, without counting them (`embeddings` is 0); None if there is none."""
     asked = (ModelRow.model_id == model_id, ModelRow.preprocessing_id == preprocessing_id)

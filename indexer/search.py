@@ -26,8 +26,10 @@ from rwkvsearch.indexer.blocks import (
     Ids,
     best_of,
     blocks,
+    distinct,
     find_model,
     image_ids,
+    is_in,
     joined,
     live_rows,
     newest_embedding,
@@ -120,7 +122,7 @@ class SearchIndex:
         """
         unit = _unit(queries, self._model.dim)
         self._count(len(unit))
-        allowed = None if among is None else np.unique(among.astype(np.int64))
+        allowed = None if among is None else distinct(among.astype(np.int64))
         steps = [self._few, self._many, self._all]
         if exact and not self.exact or allowed is not None and len(allowed) <= BRUTE_FORCE:
             steps = [self._all]
@@ -149,7 +151,7 @@ class SearchIndex:
 
     def _many(self, queries: Floats, k: int, allowed: Ids | None) -> Proposals:
         """More of them, from everywhere in the file, and none that has gone."""
-        live = self._live if allowed is None else np.intersect1d(self._live, allowed)
+        live = self._live if allowed is None else allowed[is_in(allowed, self._live)]
         return self._propose(queries, k, allowed, live, everywhere=True)
 
     def _all(self, queries: Floats, k: int, allowed: Ids | None) -> Proposals:
@@ -179,7 +181,7 @@ class SearchIndex:
         ann = self._published
         ids, embeddings = self._fresh
         if allowed is not None:
-            wanted = np.isin(ids, allowed)
+            wanted = is_in(ids, allowed)
             ids, embeddings = ids[wanted], embeddings[wanted]
         proposals = [found for found, _ in best_of([(ids, embeddings)], queries, k)]
         left_out = np.full(len(queries), -np.inf, np.float32)
@@ -196,7 +198,7 @@ class SearchIndex:
     ) -> tuple[Floats, Ids, NDArray[np.bool_]]:
         """The best `k` of the proposals, and for which queries that is enough."""
         with self._library.read() as session:
-            rows = live_rows(session, self._model, np.unique(np.concatenate(proposals)))
+            rows = live_rows(session, self._model, distinct(np.concatenate(proposals)))
         stored, embeddings = self._library.unpack(rows, self._model.dim)
         scores = np.full((len(queries), k), -np.inf, np.float32)
         ids = np.full((len(queries), k), -1, np.int64)
