@@ -55,7 +55,7 @@ def estimate_as_text(estimate: SyncEstimate) -> str:
         f"pictures  {estimate.found:,} found, {known:,} known and unchanged, {estimate.new:,} new",
         f"sample    {counted(estimate.sampled, 'file')} read, {estimate.bad:,} of them bad",
         f"time      about {duration(estimate.seconds)} on this machine ({rate:,.0f} files/s)",
-        f"space     about {estimate.bytes / 1e6:,.{1 + (estimate.bytes < 1e6)}f} MB more in the library",
+        f"space     about {estimate.bytes / 1e6:,.2f} MB more in the library",
     ]
     return "\n".join(lines)
 
