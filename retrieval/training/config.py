@@ -96,6 +96,8 @@ class Objective:
     """Features of a text against their target."""
     relation: float = 0.0
     """Similarities within the batch against those of the targets."""
+    classes: float = 0.0
+    """Pictures with class names against the targets of the names of all classes."""
     sentences: int = 0
     """Further texts in every batch, drawn from those that have a target."""
 
@@ -211,7 +213,8 @@ def _value(kind: Any, value: Any, where: str) -> Any:
 
 def _problems(config: TrainingConfig) -> list[str]:
     recipe, objective, hardware = config.recipe, config.objective, config.hardware
-    taught = objective.image + objective.patch + objective.text + objective.relation
+    taught = objective.image + objective.patch + objective.text
+    taught += objective.relation + objective.classes
     checks = [
         (not config.data, "no [[data]]"),
         (any(d.share < 1 for d in config.data), "a share of [[data]] is below 1"),

@@ -73,6 +73,8 @@ class Example:
     group: str
     key: str = ""
     """SHA-256 of the file, by which a teacher's targets are found."""
+    labelled: bool = False
+    """Whether `group` is a class, and the texts are its names in sentences."""
 
 
 @dataclass(frozen=True)
@@ -148,14 +150,15 @@ def _example(entry: _Listed, text: str, keep: int) -> Example | None:
             raise DataError(f"{entry.source.path}: {entry.key} has no class name")
         texts, group = {"raw": sentences(names)}, ", ".join(names).lower()
     if not keep:
-        return Example(Picture(entry.source), texts, group)
+        return Example(Picture(entry.source), texts, group, labelled=text == "label")
     content = entry.source.read()
     try:
         picture = Picture(entry.source, reduce(content, keep))
     except ImageError as error:
         logger.warning("left out %s (%s): %s", entry.key, entry.source.path, error.reason)
         return None
-    return Example(picture, texts, group, hashlib.sha256(content).hexdigest())
+    key = hashlib.sha256(content).hexdigest()
+    return Example(picture, texts, group, key, labelled=text == "label")
 
 
 def fingerprint(sources: Sequence[Source]) -> str:

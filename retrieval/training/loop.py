@@ -11,6 +11,7 @@ from pathlib import Path
 from rwkvsearch.data.errors import ModelError
 from rwkvsearch.data.files import replacing
 from rwkvsearch.retrieval.rwkv_clip.model import RwkvClip
+from rwkvsearch.retrieval.training.classes import Classes
 from rwkvsearch.retrieval.training.config import TrainingConfig
 from rwkvsearch.retrieval.training.examples import Source, fingerprint
 from rwkvsearch.retrieval.training.mixture import Batch, Tokenize, make_batch, plan_batch
@@ -114,6 +115,7 @@ def _batches(
     """Yield the batches from `start` on; the next one is made while this one is used."""
     recipe, image = config.recipe, model.config.image
     sentences = targets.texts if targets else ()
+    classes = Classes.read(sources, targets) if targets and config.objective.classes else None
 
     def draw(step: int) -> Batch:
         plan = plan_batch(
@@ -131,6 +133,7 @@ def _batches(
             seed=recipe.seed,
             least_area=recipe.least_area,
             targets=targets,
+            classes=classes,
             part=processes.rank,
             parts=processes.count,
         )

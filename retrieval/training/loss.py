@@ -9,7 +9,7 @@ from torch.nn import functional
 MAX_LOG_SCALE = math.log(100)
 """The learned scale is clamped here."""
 RELATION_SCALE = 20.0
-"""Inverse temperature of the similarities that `relation_loss` compares."""
+"""Inverse temperature of the similarities that `class_loss` and `relation_loss` compare."""
 
 
 def contrastive_loss(images: Tensor, texts: Tensor, log_scale: Tensor, groups: Tensor) -> Tensor:
@@ -38,6 +38,19 @@ def contrastive_loss(images: Tensor, texts: Tensor, log_scale: Tensor, groups: T
 def target_loss(features: Tensor, targets: Tensor) -> Tensor:
     """One minus the cosine of `[..., D]` features and targets, averaged; a scalar in float32."""
     return 1 - functional.cosine_similarity(features.float(), targets.float(), dim=-1).mean()
+
+
+def class_loss(features: Tensor, classes: Tensor, targets: Tensor) -> Tensor:
+    """Cross-entropy of features among the targets of all classes, summed; a scalar in float32.
+
+    Args:
+        features: `[B, D]`, not normalised.
+        classes: `[B]`, the row of each in `targets`, or -1 for one that has no class.
+        targets: `[K, D]`, not normalised.
+    """
+    features, targets = (functional.normalize(x.float(), dim=-1) for x in (features, targets))
+    logits = RELATION_SCALE * features @ targets.T
+    return functional.cross_entropy(logits, classes, ignore_index=-1, reduction="sum")
 
 
 def relation_loss(

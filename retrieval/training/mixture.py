@@ -18,6 +18,7 @@ from torch import Tensor
 
 from rwkvsearch.data.errors import DataError
 from rwkvsearch.data.preprocess import normalise
+from rwkvsearch.retrieval.training.classes import Classes
 from rwkvsearch.retrieval.training.examples import Example, Source
 from rwkvsearch.retrieval.training.targets import Targets, crop_targets
 
@@ -61,6 +62,11 @@ class Batch:
     """`[I, patches, D]`."""
     text_targets: Tensor | None = None
     """`[J, D]`."""
+    classes: Classes | None = None
+    class_rows: NDArray[np.int64] | None = None
+    """`[I]`, the class of each picture, -1 for none."""
+    classed_in_all: int = 0
+    """Pictures of the whole batch that have a class."""
 
 
 def plan_batch(
@@ -102,6 +108,7 @@ def make_batch(
     seed: int,
     least_area: float = 0.4,
     targets: Targets | None = None,
+    classes: Classes | None = None,
     part: int = 0,
     parts: int = 1,
 ) -> Batch:
@@ -144,6 +151,9 @@ def make_batch(
         len(plan.texts),
         patch_targets,
         text_targets,
+        classes,
+        None if classes is None else classes.rows_of(examples),
+        0 if classes is None else int((classes.rows_of(plan.examples) >= 0).sum()),
     )
 
 

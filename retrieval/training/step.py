@@ -18,7 +18,12 @@ from rwkvsearch.retrieval.cores import map_on_cores
 from rwkvsearch.retrieval.rwkv_clip.image_tower import ImageTower
 from rwkvsearch.retrieval.rwkv_clip.model import RwkvClip
 from rwkvsearch.retrieval.training.config import Hardware, Objective
-from rwkvsearch.retrieval.training.loss import contrastive_loss, relation_loss, target_loss
+from rwkvsearch.retrieval.training.loss import (
+    class_loss,
+    contrastive_loss,
+    relation_loss,
+    target_loss,
+)
 from rwkvsearch.retrieval.training.mixture import Batch
 from rwkvsearch.retrieval.training.processes import ALONE, Processes
 
@@ -137,7 +142,7 @@ def _terms(
 ) -> dict[str, Tensor]:
     """Return the weighted terms of the loss, but for that of the patches.
 
-    `image` and `text` are the share of this process, the others are the same in all.
+    `image`, `text` and `classes` are the share of this process, the others are the same in all.
     """
     pairs, total, terms = batch.pairs, len(batch.groups), {}
     every_image = processes.gather(images[:pairs], total)
@@ -156,6 +161,10 @@ def _terms(
     if objective.text:
         share = len(texts) / batch.texts_in_all
         terms["text"] = objective.text * share * target_loss(texts, text_targets)
+    if objective.classes and batch.classes is not None and batch.class_rows is not None:
+        rows = torch.from_numpy(batch.class_rows).to(images.device)
+        loss = class_loss(images, rows, batch.classes.targets.to(images.device))
+        terms["classes"] = objective.classes * loss / max(batch.classed_in_all, 1)
     if objective.relation:
         goals = (processes.gather(x[:pairs], total) for x in (image_targets, text_targets))
         terms["relation"] = objective.relation * relation_loss(every_image, every_text, *goals)
@@ -222,6 +231,6 @@ def _at_once(model: RwkvClip) -> int:
 def _report(terms: dict[str, Tensor], processes: Processes) -> dict[str, float]:
     """Return the terms of the whole batch and, as `loss`, their sum."""
     found = {name: value.detach().clone() for name, value in terms.items()}
-    processes.add([found[name] for name in ("image", "patch", "text") if name in found])
+    processes.add([found[name] for name in ("image", "patch", "text", "classes") if name in found])
     figures = {name: value.item() for name, value in found.items()}
     return {"loss": sum(figures.values())} | figures

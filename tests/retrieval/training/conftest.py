@@ -39,6 +39,7 @@ def sources(pictures: list[Image.Image]) -> list[Source]:
             {"raw": ("a cat",) if n < 3 else ("a dog",)},
             "cat" if n < 3 else "dog",
             key_of(n),
+            labelled=True,
         )
         for n, picture in enumerate(pictures[:6])
     ]

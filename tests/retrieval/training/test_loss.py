@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from rwkvsearch.retrieval.training.loss import (
     MAX_LOG_SCALE,
     RELATION_SCALE,
+    class_loss,
     contrastive_loss,
     relation_loss,
     target_loss,
@@ -103,3 +104,18 @@ class TestRelation:
         turn, _ = torch.linalg.qr(torch.randn(6, 6))
         assert relation_loss(images @ turn, texts @ turn, images, texts).item() < 1e-5
         assert relation_loss(images, texts.flip(0), images, texts).item() > 0.1
+
+
+def test_class_loss_equals_the_loop_and_passes_over_what_has_no_class() -> None:
+    features, targets = torch.randn(4, 8) * 3, torch.randn(3, 8)
+    rows = [2, -1, 0, 2]
+    got = class_loss(features, torch.tensor(rows), targets)
+    wanted = 0.0
+    for feature, row in zip(features.double().numpy(), rows, strict=True):
+        cosines = [
+            float(feature @ t / np.linalg.norm(feature) / np.linalg.norm(t))
+            for t in targets.double().numpy()
+        ]
+        log_sum = math.log(sum(math.exp(RELATION_SCALE * c) for c in cosines))
+        wanted += log_sum - RELATION_SCALE * cosines[row] if row >= 0 else 0
+    assert float(got) == pytest.approx(wanted, rel=1e-5)

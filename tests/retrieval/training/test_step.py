@@ -13,16 +13,29 @@ from torch import Tensor
 from rwkvsearch.data.tokenizer import Tokenizer
 from rwkvsearch.retrieval.rwkv_clip.config import ModelConfig
 from rwkvsearch.retrieval.rwkv_clip.model import RwkvClip
+from rwkvsearch.retrieval.training.classes import Classes
 from rwkvsearch.retrieval.training.config import Hardware, Objective
 from rwkvsearch.retrieval.training.examples import Source
-from rwkvsearch.retrieval.training.loss import contrastive_loss, relation_loss, target_loss
+from rwkvsearch.retrieval.training.loss import (
+    class_loss,
+    contrastive_loss,
+    relation_loss,
+    target_loss,
+)
 from rwkvsearch.retrieval.training.mixture import Batch, make_batch, plan_batch
 from rwkvsearch.retrieval.training.step import checkpoint_blocks, gradients
 from rwkvsearch.retrieval.training.targets import Targets
 
 EXACT = Hardware(precision="fp32", part=3)
 ALL = Objective(
-    contrast=0.7, targets="t", image=1.1, patch=0.9, text=0.8, relation=0.5, sentences=4
+    contrast=0.7,
+    targets="t",
+    image=1.1,
+    patch=0.9,
+    text=0.8,
+    relation=0.5,
+    classes=0.6,
+    sentences=4,
 )
 Make = Callable[..., Batch]
 
@@ -32,7 +45,15 @@ def make(sources: list[Source], tokenize: Tokenizer, targets: Targets) -> Make:
     def make(part: int = 0, parts: int = 1) -> Batch:
         plan = plan_batch(sources, seed=0, step=0, sentences=targets.texts, extra=4)
         return make_batch(
-            plan, tokenize, size=32, patch=8, seed=0, targets=targets, part=part, parts=parts
+            plan,
+            tokenize,
+            size=32,
+            patch=8,
+            seed=0,
+            targets=targets,
+            classes=Classes.read(sources, targets),
+            part=part,
+            parts=parts,
         )
 
     return make
@@ -44,6 +65,10 @@ def whole_loss(model: RwkvClip, batch: Batch, objective: Objective) -> Tensor:
     images, texts = tokens.mean(1), model.text(torch.from_numpy(batch.ids))
     goals, words = batch.patch_targets, batch.text_targets
     assert goals is not None and words is not None
+    assert batch.classes is not None and batch.class_rows is not None
+    rows = torch.from_numpy(batch.class_rows)
+    classed = rows >= 0
+    assert 0 < classed.sum() < len(rows)
     pairs = batch.pairs
     groups = torch.from_numpy(batch.groups)
     return (
@@ -54,6 +79,9 @@ def whole_loss(model: RwkvClip, batch: Batch, objective: Objective) -> Tensor:
         + objective.text * target_loss(texts, words)
         + objective.relation
         * relation_loss(images[:pairs], texts[:pairs], goals.mean(1)[:pairs], words[:pairs])
+        + objective.classes
+        * class_loss(images[classed], rows[classed], batch.classes.targets)
+        / classed.sum()
     )
 
 
@@ -86,7 +114,7 @@ def test_parts_and_cache(moving_model: RwkvClip, make: Make, cores: int, cached:
     finally:
         torch.set_num_threads(before)
     assert figures["loss"] == pytest.approx(loss, rel=1e-5)
-    assert sorted(figures) == ["contrast", "image", "loss", "patch", "relation", "text"]
+    assert sorted(figures) == ["classes", "contrast", "image", "loss", "patch", "relation", "text"]
     check(moving_model, wanted, 1e-4)
 
 
@@ -104,7 +132,9 @@ def test_bfloat16_is_near(moving_model: RwkvClip, make: Make) -> None:
     batch, objective = make(), Objective()
     loss, wanted = gradients_of_the_whole(moving_model, batch, replace(ALL, image=0.0))
     _, wanted = gradients_of_the_whole(
-        moving_model, batch, replace(ALL, contrast=1.0, image=0, patch=0, text=0, relation=0)
+        moving_model,
+        batch,
+        replace(ALL, contrast=1.0, image=0, patch=0, text=0, relation=0, classes=0),
     )
     figures = gradients(moving_model, batch, objective, Hardware(part=3))
     assert sorted(figures) == ["contrast", "loss"] and loss > 0
