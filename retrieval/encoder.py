@@ -29,6 +29,7 @@ from rwkvsearch.retrieval.rwkv_clip.checkpoint import build, load_tensors
 from rwkvsearch.retrieval.rwkv_clip.config import ModelConfig
 from rwkvsearch.retrieval.rwkv_clip.model import RwkvClip
 from rwkvsearch.retrieval.rwkv_clip.packed import pack
+from rwkvsearch.retrieval.staging import Staging
 
 TOKENS_AT_ONCE = 1600
 """Most tokens of one micro-batch on the CPU: more gain nothing."""
@@ -52,6 +53,7 @@ class Encoder:
         self.device = device
         self.precision = precision
         self._model = pack(model, precision) if device.type == "cpu" else model.to(device)
+        self._staging = Staging(device)
         self._tokenizer = Tokenizer(text.vocabulary, text.context)
 
     @classmethod
@@ -140,11 +142,14 @@ class Encoder:
                 torch.inference_mode(),
                 torch.autocast(self.device.type, torch.bfloat16, enabled=half),
             ):
-                return functional.normalize(tower(part.to(self.device)).float(), dim=-1)
+                return functional.normalize(tower(part).float(), dim=-1)
 
-        number = _parts(len(inputs) * tokens) if self.device.type == "cpu" else 1
-        parts = torch.from_numpy(inputs).tensor_split(number)
-        embeddings: NDArray[np.float32] = torch.cat(map_on_cores(features, parts)).cpu().numpy()
+        if self.device.type == "cpu":
+            parts = torch.from_numpy(inputs).tensor_split(_parts(len(inputs) * tokens))
+            result = torch.cat(map_on_cores(features, parts))
+        else:
+            result = self._staging.map(features, inputs)
+        embeddings: NDArray[np.float32] = result.numpy()
         return embeddings
 
 
