@@ -99,7 +99,7 @@ class Kind:
             return [{}]
         if self.name.startswith("IVF"):
             times = 4 if self.name.endswith("RaBitQ") else 1
-            return [{"nprobe": probes, "times": times} for probes in (8, 16, 32, 64, 128, 256)]
+            return [{"nprobe": probes, "times": times} for probes in (16, 32, 64, 128, 256)]
         if self.name.startswith("HNSW"):
             return [{"ef": ef} for ef in (64, 128, 256, 512)]
         if "Refine" in self.name:

@@ -68,7 +68,8 @@ def joined(parts: Sequence[Block]) -> Block:
 def distinct(ids: Ids) -> Ids:
     """The distinct ones, ascending; for a million, many times faster than numpy's `unique`."""
     ordered = np.sort(ids)
-    return ordered[np.append(True, ordered[1:] != ordered[:-1])[: len(ordered)]]
+    first: Ids = ordered[np.append(True, ordered[1:] != ordered[:-1])[: len(ordered)]]
+    return first
 
 
 def is_in(ids: Ids, allowed: Ids) -> NDArray[np.bool_]:
@@ -122,7 +123,7 @@ def count_live(session: Session, model: ModelInfo, after: int) -> tuple[int, int
 def live_rows(session: Session, model: ModelInfo, images: Ids) -> list[Row]:
     """(image id, fp16 bytes) of those of `images` that have an embedding and a live file."""
     values = {"images": json.dumps(images.tolist()), "model": model.key}
-    rows = session.connection().execute(_LIVE_ROWS, values)
+    rows = session.connection().execute(_LIVE_ROWS, values).all()
     return [(image_id, data) for image_id, data in rows]
 
 

@@ -203,7 +203,7 @@ class SearchIndex:
         scores = np.full((len(queries), k), -np.inf, np.float32)
         ids = np.full((len(queries), k), -1, np.int64)
         for row, query in enumerate(queries):
-            at = np.flatnonzero(np.isin(stored, proposals[row]))
+            at = np.flatnonzero(is_in(stored, distinct(proposals[row])))
             score = rescore(query, embeddings[at])
             best = np.lexsort((stored[at], -score))[:k]
             scores[row, : len(best)], ids[row, : len(best)] = score[best], stored[at][best]
