@@ -9,8 +9,9 @@ from itertools import permutations
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
+from rwkvsearch.data.errors import LibraryError
 from rwkvsearch.indexer.catalog import FileRow, RootRow
-from rwkvsearch.indexer.findings import Finding, fault, ok, some
+from rwkvsearch.indexer.findings import Finding, fault, note, ok, some
 from rwkvsearch.indexer.library import Library
 from rwkvsearch.indexer.salvage import salvage
 from rwkvsearch.indexer.sources import SHARD
@@ -21,26 +22,6 @@ Fix = Callable[[Library], None]
 _DELETED = ("captions", "text_embeddings", "embeddings", "generations", "files")
 
 _ORPHANS = {
-    "image without a file": (
-        "images",
-        "NOT EXISTS (SELECT 1 FROM files WHERE files.image_id = images.id)",
-        (
-            "DELETE FROM captions WHERE image_id NOT IN (SELECT image_id FROM files"
-            " WHERE image_id IS NOT NULL)",
-            "DELETE FROM embeddings WHERE image_id NOT IN (SELECT image_id FROM files"
-            " WHERE image_id IS NOT NULL)",
-            "DELETE FROM images WHERE id NOT IN (SELECT image_id FROM files"
-            " WHERE image_id IS NOT NULL)",
-        ),
-    ),
-    "text without an image": (
-        "texts",
-        "NOT EXISTS (SELECT 1 FROM captions WHERE captions.text_id = texts.id)",
-        (
-            "DELETE FROM text_embeddings WHERE text_id NOT IN (SELECT text_id FROM captions)",
-            "DELETE FROM texts WHERE id NOT IN (SELECT text_id FROM captions)",
-        ),
-    ),
     "ann that was replaced": (
         "generations",
         "id NOT IN (SELECT max(id) FROM generations GROUP BY model)",
@@ -58,6 +39,12 @@ _ORPHANS = {
             " CAST(substr(name, instr(name, ':') + 1) AS INTEGER) NOT IN (SELECT id FROM models)",
         ),
     ),
+}
+
+# An edited picture leaves its old content behind, an edited caption its old text.
+_KEPT = {
+    "image": "NOT EXISTS (SELECT 1 FROM files WHERE files.image_id = images.id)",
+    "text": "NOT EXISTS (SELECT 1 FROM captions WHERE captions.text_id = texts.id)",
 }
 
 
@@ -90,8 +77,11 @@ _KEYS = (
 def check_pages(library: Library, *, full: bool) -> Iterator[Finding]:
     """Whether SQLite finds its own file sound; `full` compares every index with its table."""
     pragma = "integrity_check" if full else "quick_check"
-    with library.read() as session:
-        said = [str(line) for line in session.scalars(text(f"PRAGMA {pragma}(20)"))]
+    try:
+        with library.read() as session:
+            said = [str(line) for line in session.scalars(text(f"PRAGMA {pragma}(20)"))]
+    except LibraryError as error:  # too damaged to be checked to the end
+        said = [str(error)]
     if said == ["ok"]:
         yield ok("database", f"sound ({pragma})")
         return
@@ -134,6 +124,13 @@ def check_orphans(library: Library) -> Iterator[Finding]:
             found = True
             what, _, rest = noun.partition(" ")
             yield fault("orphans", f"{some(number, what)} {rest}", "dropped", _running(statements))
+    for noun, condition in _KEPT.items():
+        with library.read() as session:
+            number = _count(session, noun + "s", condition)
+        if number:
+            what = f"{some(number, noun)} that no file has any more, kept in case one comes back"
+            found = True
+            yield note("orphans", what, "`rwkvsearch forget --gone` drops them")
     if not found:
         yield ok("orphans", "no row is left over")
 
