@@ -27,6 +27,7 @@ MEASURED_K = 10
 _HEAD = 4096
 _SPARE = 16  # candidates beyond k: what is left out scores less than the last of them
 _THINNEST = 1 / 1024  # share of the rows below which a search is not made more thorough
+_AFFORDABLE = 100_000  # allowed rows that are all looked at: they may lie far from the query
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,9 @@ class AnnFile:
         there = self.index.ntotal if allowed is None else int(allowed.sum())
         count = (8 if everywhere else self.search.get("times", 1)) * (k + _SPARE)
         share = 1.0 if allowed is None else there / len(allowed)
-        params = self._parameters(allowed, _THINNEST if everywhere else max(share, _THINNEST), k)
+        if everywhere or there <= _AFFORDABLE and allowed is not None:
+            share = _THINNEST
+        params = self._parameters(allowed, max(share, _THINNEST), k)
         # One query is one thread's work in every kind; more threads would wait for each other.
         faiss.omp_set_num_threads(max(1, min(len(queries), len(os.sched_getaffinity(0)))))
         scores, at = index.search(queries, max(min(count, there), 1), params=params)

@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import update
+from sqlalchemy import func, select, update
 
 from rwkvsearch.indexer.ann import publish
 from rwkvsearch.indexer.ann_build import Trial, ann_recall, make_trial
@@ -25,7 +25,7 @@ from rwkvsearch.indexer.ann_file import import_faiss
 from rwkvsearch.indexer.ann_generation import Generation, open_generation
 from rwkvsearch.indexer.ann_kinds import Kind, choose_kind
 from rwkvsearch.indexer.blocks import Floats, blocks, newest_embedding
-from rwkvsearch.indexer.catalog import FileRow
+from rwkvsearch.indexer.catalog import FileRow, ImageRow
 from rwkvsearch.indexer.library import Library, ModelInfo
 from rwkvsearch.indexer.search import SearchIndex
 from rwkvsearch.indexer.synthetic import (
@@ -91,7 +91,7 @@ def measure(
     opened = [_seconds(lambda: SearchIndex.open(library, MODEL, PREPROCESSING)) for _ in range(5)]
     yield "open", f"{1e3 * float(np.median(opened)):.0f} ms"
     yield from _queries(library, model, generation)
-    yield from _changes(library, model, source, rows)
+    yield from _changes(library, model, source)
 
 
 def _queries(
@@ -124,10 +124,8 @@ def _queries(
         yield f"Flat / {name}", f"{wall:.0f} times, by processor time {processor:.0f} times"
 
 
-def _changes(
-    library: Library, model: ModelInfo, source: Synthetic, rows: int
-) -> Iterator[tuple[str, str]]:
-    new, image_id = source.images(1, 2**50), rows + 10**6
+def _changes(library: Library, model: ModelInfo, source: Synthetic) -> Iterator[tuple[str, str]]:
+    new, image_id = source.images(1, 2**50), _newest_image(library) + 1
     seconds = _seconds(lambda: enter_images(library, root_of(library), model.key, image_id, new))
     yield "insert one", f"{1e3 * seconds:.1f} ms"
     index = SearchIndex.open(library, MODEL, PREPROCESSING)
@@ -140,6 +138,11 @@ def _changes(
 
     yield "delete one", f"{1e3 * _seconds(delete):.1f} ms"
     yield "found after it", str(index.search(new, 1)[1][0, 0] == image_id)
+
+
+def _newest_image(library: Library) -> int:
+    with library.read() as session:
+        return session.scalar(select(func.max(ImageRow.id))) or 0
 
 
 def _flat(library: Library, model: ModelInfo) -> Query:
