@@ -27,6 +27,7 @@ MEASURED_K = 10
 _HEAD = 4096
 _SPARE = 16  # candidates beyond k: what is left out scores less than the last of them
 _THINNEST = 1 / 1024  # share of the rows below which a search is not made more thorough
+_REFINED = 4096  # candidates of a Refine at most, unless its search asks for more
 _AFFORDABLE = 100_000  # allowed rows that are all looked at: they may lie far from the query
 
 
@@ -99,6 +100,7 @@ class AnnFile:
         if ef := self.search.get("ef"):
             return faiss.SearchParametersHNSW(efSearch=round(ef * effort), **sel)
         if factor := self.search.get("k_factor"):
+            factor = round(min(factor * effort, max(factor, _REFINED / (k + _SPARE))))
             base = faiss.SearchParameters(**sel)
             return faiss.IndexRefineSearchParameters(k_factor=factor, base_index_params=base)
         return faiss.SearchParameters(**sel) if sel else None
