@@ -145,12 +145,10 @@ class Library:
     def models(self) -> list[ModelInfo]:
         """The models that have made embeddings here, oldest first."""
         with self.read() as session:
-            count = func.count(EmbeddingRow.id)
+            own = EmbeddingRow.model == ModelRow.id
+            count = select(func.count()).where(own).correlate(ModelRow).scalar_subquery()
             rows = session.execute(
-                select(ModelRow, count)
-                .join(EmbeddingRow, EmbeddingRow.model == ModelRow.id)
-                .group_by(ModelRow.id)
-                .order_by(ModelRow.id)
+                select(ModelRow, count).where(exists().where(own)).order_by(ModelRow.id)
             )
             return [
                 ModelInfo(m.id, m.model_id, m.preprocessing_id, m.dim, m.weights_sha256, number)
