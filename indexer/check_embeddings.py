@@ -133,7 +133,7 @@ def _marking(file_ids: Sequence[int]) -> Callable[[Library], None]:
     return fix
 
 
-def _without_any() -> Select[tuple[int]]:
+def _without_any() -> Select[int]:
     """Files that are there, are not known to be bad, and have no embedding of any model."""
     embedded = exists().where(EmbeddingRow.image_id == FileRow.image_id)
     return select(FileRow.id).where(

@@ -65,12 +65,16 @@ def check_files(library: Library, sample: int | None, *, contents: bool) -> Iter
     number = 0
     for file in _live_files(library, sample):
         number += 1
-        status = _look(file, seen)
-        if status is None:
+        try:
+            status = Stat.of(file.on_disk.stat())
+        except (FileNotFoundError, NotADirectoryError):
             absent[file.root_id].append(file)
             continue
+        except OSError as error:
+            seen.unreadable[file.on_disk] = system_reason(error)
+            continue
         reached.add(file.root_id)
-        if status is not True and not _is_as_recorded(file, status):
+        if not _is_as_recorded(file, status):
             seen.changed[file.row_id] = file
         elif contents and not _is_content(file, seen):
             seen.altered[file.row_id] = file
@@ -135,17 +139,6 @@ def _live_files(library: Library, sample: int | None) -> Iterator[_File]:
         for row_id, root_id, root, kind, path, size, mtime, inode, device, offset, content in part:
             stat = Stat(size, mtime, inode, device)
             yield _File(row_id, root_id, root, kind, path, stat, offset, content)
-
-
-def _look(file: _File, seen: _Seen) -> Stat | None | bool:
-    """The stat; None if the file is not there, True if it cannot be looked at."""
-    try:
-        return Stat.of(file.on_disk.stat())
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as error:
-        seen.unreadable[file.on_disk] = system_reason(error)
-        return True
 
 
 def _is_as_recorded(file: _File, status: Stat) -> bool:

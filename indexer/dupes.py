@@ -198,7 +198,8 @@ def _scores(one: Halves, other: Halves) -> NDArray[np.float32]:
     left, right = one.astype(np.float32), other.astype(np.float32)
     products: NDArray[np.float32] = left @ right.T
     lengths = np.linalg.norm(left, axis=1)[:, None] * np.linalg.norm(right, axis=1)
-    return products / lengths
+    scores: NDArray[np.float32] = products / lengths
+    return scores
 
 
 def _group(copies: list[Copy], compared: _Compared) -> Group:

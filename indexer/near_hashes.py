@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rwkvsearch.data.perceptual import hamming
 
 _BITS = 64
-_CELLS = 1 << 22  # pairs compared at a time
+_CELLS = 1 << 16  # pairs compared at a time
 
 Hashes = NDArray[np.int64]
 Positions = NDArray[np.int64]

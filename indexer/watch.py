@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from rwkvsearch.data.errors import LibraryBusy, LibraryError
@@ -67,7 +68,10 @@ class Watching:
         self._states = [_Root(path) for path in outermost(self.roots)]
         self._observe(self.poll)
         try:
-            everything = 0.0
+            everything = time.monotonic() + _EVERY
+            for root in self._states:
+                if _identity(root.path) is None:
+                    self.tell(f"{root.path} is not there: waiting for it")
             while True:
                 now = time.monotonic()
                 self._look_after_roots(now)
@@ -100,24 +104,36 @@ class Watching:
             if root.watch is not None:
                 self._observer.unschedule(root.watch)
                 root.watch = None
-            if identity is None:
-                if root.identity is not None:
-                    self.tell(f"{root.path} is not there any more: waiting for it")
-            else:
-                self._watch(root, identity, now)
+            if identity is None and root.identity is not None:
+                self.tell(f"{root.path} is not there any more: waiting for it")
             root.identity = identity
+            if identity is not None:
+                self._watch(root, now)
 
-    def _watch(self, root: _Root, identity: Identity, now: float) -> None:
+    def _watch(self, root: _Root, now: float) -> None:
         try:
             root.watch = self._observer.schedule(self._noticed, str(root.path), recursive=True)
-        except FileNotFoundError:
-            return  # gone again
+        except FileNotFoundError:  # gone again
+            root.identity = None
+            return
         except OSError as error:
             if self.poll:
                 raise LibraryError(f"{root.path}: cannot be watched: {error.strerror}") from error
             self._fall_back(error)
             return
         self._noticed.add(root.path, now)
+        self._check_limit()
+
+    def _check_limit(self) -> None:
+        """Fall back if the kernel takes no more watches: of inner folders watchdog says nothing."""
+        if self.poll:
+            return
+        with TemporaryDirectory(prefix="rwkvsearch-") as name:
+            nobody = Noticed(Path(name))
+            try:
+                self._observer.unschedule(self._observer.schedule(nobody, name))
+            except OSError as error:
+                self._fall_back(error)
 
     def _fall_back(self, error: OSError) -> None:
         self.tell(
@@ -166,6 +182,7 @@ class Watching:
             return _BUSY
         self._said_busy = False
         self._due.clear()
+        self._check_limit()  # new folders may have been too many
         for root in self._states:
             root.known = root.known or root.path in targets
         return 0.0

@@ -91,9 +91,10 @@ def report_as_text(library: "Path", report: "Report", stats: "LibraryStats | Non
     if stats:
         embeddings = sum(model.embeddings for model in stats.models)
         rows = sum(ann.rows for ann in stats.anns)
+        bad = counted(stats.errors, "bad file")
         lines.append(
             f"{stats.images:,} images in {counted(stats.files, 'file')}, {embeddings:,} "
-            f"embeddings, {rows:,} rows of ann, {stats.gone:,} gone, {stats.errors:,} bad files"
+            f"embeddings, {rows:,} rows of ann, {stats.gone:,} gone, {bad}"
         )
     verdict = f"{counted(faults, 'fault')}" if faults else "clean"
     return "\n".join([*lines, f"{printable(library)}: {verdict}"])

@@ -87,7 +87,7 @@ def _lines(group: "Group") -> list[str]:
     from rwkvsearch.ui.render import printable
 
     best = group.copies[0].image_id
-    lines = []
+    lines: list[str] = []
     for copy in group.copies:
         same = "same bytes"
         if copy.image_id != best:
