@@ -152,7 +152,11 @@ def map_file(path: Path) -> Any | None:
     faiss = import_faiss()
     try:
         mapped = getattr(faiss, "IO_FLAG_MMAP_IFC", faiss.IO_FLAG_MMAP)  # the first since 1.11
-        index = faiss.read_index(str(path), mapped)
+        with path.open("rb") as stream:
+            # faiss takes names in UTF-8 only, and the file system any; the map outlives the stream.
+            utf8 = str(path).encode(errors="replace") == os.fsencode(path)
+            name = str(path) if utf8 else f"/dev/fd/{stream.fileno()}"
+            index = faiss.read_index(name, mapped)
         return index if isinstance(index, faiss.IndexIDMap) else None
     # Only a cache: whatever is wrong with it, the truth in the catalog answers.
     except (OSError, RuntimeError, MemoryError, ValueError, TypeError):
