@@ -16,7 +16,14 @@ from sqlalchemy.orm import Session
 
 from rwkvsearch.data.errors import LibraryError
 from rwkvsearch.indexer.ann_build import Trial, add, build, make_trial, thorough_enough
-from rwkvsearch.indexer.ann_file import MEASURED_K, AnnFile, import_faiss, map_file, write_file
+from rwkvsearch.indexer.ann_file import (
+    MEASURED_K,
+    AnnFile,
+    import_faiss,
+    map_file,
+    read_file,
+    write_file,
+)
 from rwkvsearch.indexer.ann_generation import (
     Built,
     Generation,
@@ -133,7 +140,7 @@ def make(
 
 def _grow(library: Library, model: ModelInfo, old: Generation, upto: int, path: Path) -> Built:
     """The old file with what is fresh; `ann_recall` stays what it was when it was built."""
-    index = import_faiss().read_index(str(old.path))
+    index = read_file(old.path)
     add(index, _fresh(library, model, old, upto))
     _write(index, path)
     return Built(path, replace(old.ann, index=map_file(path)), upto)

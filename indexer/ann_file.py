@@ -151,16 +151,20 @@ def map_file(path: Path) -> Any | None:
     """FAISS's index in the file, mapped where its kind can be; None if it cannot be read."""
     faiss = import_faiss()
     try:
-        mapped = getattr(faiss, "IO_FLAG_MMAP_IFC", faiss.IO_FLAG_MMAP)  # the first since 1.11
-        with path.open("rb") as stream:
-            # faiss takes names in UTF-8 only, and the file system any; the map outlives the stream.
-            utf8 = str(path).encode(errors="replace") == os.fsencode(path)
-            name = str(path) if utf8 else f"/dev/fd/{stream.fileno()}"
-            index = faiss.read_index(name, mapped)
+        index = read_file(path, getattr(faiss, "IO_FLAG_MMAP_IFC", faiss.IO_FLAG_MMAP))
         return index if isinstance(index, faiss.IndexIDMap) else None
     # Only a cache: whatever is wrong with it, the truth in the catalog answers.
     except (OSError, RuntimeError, MemoryError, ValueError, TypeError):
         return None
+
+
+def read_file(path: Path, flags: int = 0) -> Any:
+    """FAISS's index in the file; what it says of a damaged one is raised as it comes."""
+    with path.open("rb") as stream:
+        # faiss takes names in UTF-8 only, and file systems any; a map outlives the stream.
+        utf8 = str(path).encode(errors="replace") == os.fsencode(path)
+        name = str(path) if utf8 else f"/dev/fd/{stream.fileno()}"
+        return import_faiss().read_index(name, flags)
 
 
 def head_sha256(path: Path) -> str:
