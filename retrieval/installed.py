@@ -17,12 +17,12 @@ def check_installed(model: ModelInfo) -> tuple[State, str]:
     # Of two names that fit, such as b32 and b32-yfcc15m, the longer one is meant.
     names = [name for name in known_models() if model.model_id.startswith(f"{name}-")]
     name = max(names, key=len, default=None)
-    if name is None or not is_present(find_spec(name)):
-        return "note", "not installed here; searches by words need it"
     try:
+        if name is None or not is_present(find_spec(name)):
+            return "note", "not installed here; searches by words need it"
         card = read_card(name)
         checked_weights(card)
-    except ModelError as error:
+    except (ModelError, OSError) as error:
         return "fault", str(error)
     if card.sha256 != model.weights_sha256:
         return "note", (
