@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 
 from rwkvsearch.data.descriptions.protocols import Tagger
 from rwkvsearch.data.descriptions.texts import ImageSource, Item
 from rwkvsearch.data.descriptions.vocabulary import Word
 from rwkvsearch.data.errors import LibraryError, ModelError
-from rwkvsearch.indexer.catalog import FileRow
+from rwkvsearch.indexer.catalog import FileRow, RootRow
 from rwkvsearch.indexer.library import Library
 from rwkvsearch.retrieval.describing.command import CommandTagger
 from rwkvsearch.retrieval.describing.pipelines import Task, TransformersTagger
@@ -56,11 +56,18 @@ def items_of_library(path: Path) -> list[Item]:
     Raises:
         LibraryError: no library, or no picture in it.
     """
-    with Library.open(path) as library:
-        with library.read() as session:
-            newest = select(func.max(FileRow.image_id))
-            last = session.scalar(newest) or 0
-        found = library.paths_of(range(1, last + 1))
+    found: dict[int, Item] = {}
+    with Library.open(path) as library, library.read() as session:
+        rows = session.execute(
+            select(FileRow.image_id, RootRow.path, FileRow.path, FileRow.offset, FileRow.size)
+            .join(RootRow, RootRow.id == FileRow.root_id)
+            .where(FileRow.image_id.is_not(None), FileRow.gone_at.is_(None))
+            .order_by(FileRow.image_id, FileRow.id)
+        )
+        for image_id, root, name, offset, size in rows:
+            member = None if offset is None else ImageSource(root, offset, size)
+            item = Item(str(root / name), member or ImageSource(root / name))
+            found.setdefault(image_id or 0, item)
     if not found:
         raise LibraryError(f"the library at {path} is empty; fill it with `rwkvsearch index PATH`")
-    return [Item(str(paths[0]), ImageSource(paths[0])) for paths in found.values()]
+    return [*found.values()]

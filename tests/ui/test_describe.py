@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,19 @@ def test_the_pictures_of_a_library(indexed: Path, tmp_path: Path, run: Run) -> N
         assert outcome.out.startswith("5 pictures: 0 raw, 5 synthetic, 5 generated; ")
     keys = {item.key for item in load_descriptions(tmp_path / "out.jsonl")}
     assert keys <= {str(path) for path in indexed.iterdir()}
+
+
+def test_the_pictures_of_an_indexed_shard(indexed: Path, tmp_path: Path, run: Run) -> None:
+    home, shard = tmp_path / "of-shards", tmp_path / "some.tar"
+    names = sorted(path.name for path in indexed.iterdir())[:3]
+    with tarfile.open(shard, "w") as archive:
+        for name in names:
+            archive.add(indexed / name, name)
+    assert run("index", shard, "--library", home).code == 0
+    outcome = run("describe", "--library", home, "--to", tmp_path / "out.jsonl")
+    assert outcome.out.startswith("3 pictures: 0 raw, 3 synthetic, 3 generated; ")
+    keys = {item.key for item in load_descriptions(tmp_path / "out.jsonl")}
+    assert keys == {str(shard / name) for name in names}
 
 
 def test_with_a_language_model(
