@@ -104,7 +104,7 @@ def test_ctrl_c_stops_at_once_and_keeps_what_was_written(
     many: Path, tmp_path: Path, encoder: Any
 ) -> None:
     home = tmp_path / "library"
-    process = start(many, home, 0.2)
+    process = start(many, home, 0.5)
     reported = stop_at(process, 8, signal.SIGINT)
     assert process.returncode in (-signal.SIGINT, 130)
     with Library.open(home) as library:
