@@ -124,10 +124,12 @@ def test_it_keeps_the_library_current(weights: Path, photos: Path, home: Path) -
         (photos / "rough.png").write_bytes((photos / "1.png").read_bytes()[:40])
         assert process.stderr is not None
         assert "rough.png: unreadable: broken" in process.stderr.readline()
+        assert process.stdout is not None
+        lines = [process.stdout.readline().split(" ", 1)[1] for _ in range(2)]
+        assert lines == ["1 already known\n", "1 skipped\n"]
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=DEADLINE)
-    assert (process.returncode, err) == (0, "")
-    assert [line.split(" ", 1)[1] for line in out.splitlines()] == ["1 already known", "1 skipped"]
+    assert (process.returncode, out, err) == (0, "", "")
     assert names(home) == all_of | {"nine.png", "ten.png"}
     assert embeddings(home) == 11
 
