@@ -91,7 +91,7 @@ def index(
     folder = library_folder(library)
     roots, captions = _sort_out(paths)
     missing = [path for path in roots or [] if not path.exists()]
-    if missing and not folder.exists():
+    if missing and len(missing) == len(roots or []) and not folder.exists():
         raise DataError(f"{missing[0]}: no such file or folder")
     options = SyncOptions(
         exclude=exclude or (),
