@@ -457,3 +457,25 @@ def test_a_damaged_page_costs_only_what_was_in_it(
         assert (stats.images, stats.files, stats.captions) == (12, 12, 2)
         assert encoder.encoded - before == (12 if table == "embeddings" else 0)
         assert_all_found(library, photos)
+
+
+def test_rows_twice_behind_an_index_that_lacks_them(
+    indexed: Library, photos: Path, encoder: Any
+) -> None:
+    index = "sqlite_autoindex_images_1"
+    with closing(catalog(indexed)) as connection:
+        kept = connection.execute(
+            "SELECT type, name, tbl_name, rootpage, sql FROM sqlite_schema WHERE name = ?", (index,)
+        ).fetchone()
+        sql = connection.execute("SELECT sql FROM sqlite_schema WHERE name = 'images'").fetchone()
+        DAMAGE["image twice"][0](connection, indexed.path, photos)
+    with closing(catalog(indexed)) as connection:  # the index is back, without the new rows
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute("INSERT INTO sqlite_schema VALUES (?, ?, ?, ?, ?)", kept)
+        connection.execute("UPDATE sqlite_schema SET sql = ? WHERE name = 'images'", sql)
+        connection.execute("PRAGMA schema_version = 2000")
+    assert {"database", "duplicates"} <= faults(diagnose(indexed, FULL))
+    assert repair(indexed, FULL).clean
+    assert sync(indexed, None, encoder).added == 0
+    assert diagnose(indexed, FULL).clean
+    assert_all_found(indexed, photos)
