@@ -53,7 +53,11 @@ def find_images(root: Path, *, on_error: OnError | None = None) -> Iterator[Path
 
 
 def walk(
-    root: Path, rules: Rules | None = None, *, on_error: OnError | None = None
+    root: Path,
+    rules: Rules | None = None,
+    *,
+    top: Path | None = None,
+    on_error: OnError | None = None,
 ) -> Iterator[Listing]:
     """Yield those of `root` and the folders below it that hold pictures, sorted, parents first.
 
@@ -61,11 +65,15 @@ def walk(
     to `on_error` with its reason and does not stop the walk; so does a folder whose ignore file
     cannot be read, because nothing may be taken that it would have kept out.
 
+    With `top`, a folder above `root`, this is the part below `root` of a walk from there: patterns
+    are relative to `top`, and ignore files on the way count.
+
     Links that are followed never lead in circles: a link to a folder is entered once, and only when
     the walk would not come there anyway.
     """
-    walker = _Walker(root, rules or Rules(), on_error or (lambda path, reason: None))
-    waiting = [_Folder(root, "", walker.first_patterns())]
+    walker = _Walker(top or root, rules or Rules(), on_error or (lambda path, reason: None))
+    first = walker.first(root)
+    waiting = [first] if first else []
     while waiting:
         folder = waiting.pop()
         listing, inner = walker.look_in(folder)
@@ -130,8 +138,20 @@ class _Walker:
     on_error: OnError
     linked: set[tuple[int, int]] = field(default_factory=set)
 
-    def first_patterns(self) -> tuple[_Patterns, ...]:
-        return (_Patterns("", _spec(self.rules.exclude)),) if self.rules.exclude else ()
+    def first(self, start: Path) -> _Folder | None:
+        """Where the walk begins, None if a walk from the root would not come there."""
+        exclude = (_Patterns("", _spec(self.rules.exclude)),) if self.rules.exclude else ()
+        folder = _Folder(self.root, "", exclude)
+        try:
+            for name in start.relative_to(self.root).parts:
+                path, relative = folder.path / name, f"{folder.relative}{name}/"
+                folder = _Folder(path, relative, self._patterns(folder))
+                if _leave_out(folder.patterns, relative):
+                    return None
+        except OSError as error:
+            self.on_error(start, f"{IGNORE_FILE}: {system_reason(error)}")
+            return None
+        return folder
 
     def look_in(self, folder: _Folder) -> tuple[Listing, list[_Folder]]:
         """What is in a folder, and the folders in it that are still to be walked."""
@@ -139,7 +159,8 @@ class _Walker:
         try:
             with os.scandir(folder.path) as found:
                 entries = sorted(found, key=lambda entry: entry.name)
-            patterns = self._patterns(folder, entries)
+            own = any(entry.name == IGNORE_FILE for entry in entries)
+            patterns = self._patterns(folder) if own else folder.patterns
         except OSError as error:
             of_rules = str(error.filename).endswith(IGNORE_FILE)
             name = f"{IGNORE_FILE}: " if of_rules else ""
@@ -162,11 +183,12 @@ class _Walker:
                     self.on_error(folder.path / entry.name, system_reason(error))
         return listing, inner
 
-    def _patterns(self, folder: _Folder, entries: list[os.DirEntry[str]]) -> tuple[_Patterns, ...]:
+    def _patterns(self, folder: _Folder) -> tuple[_Patterns, ...]:
         """Those that hold in a folder; the ones of the command line keep the last word."""
-        if not any(entry.name == IGNORE_FILE for entry in entries):
+        try:
+            lines = (folder.path / IGNORE_FILE).read_text("utf-8", "replace").splitlines()
+        except FileNotFoundError:
             return folder.patterns
-        lines = (folder.path / IGNORE_FILE).read_text("utf-8", "replace").splitlines()
         at = len(folder.patterns) - bool(self.rules.exclude)
         own = _Patterns(folder.relative, _spec(lines))
         return (*folder.patterns[:at], own, *folder.patterns[at:])
@@ -179,11 +201,7 @@ class _Walker:
         with suppress(OSError):
             follow = self.rules.follow_links
             slash = "/" if patterns and entry.is_dir(follow_symlinks=follow) else ""
-            path = f"{folder.relative}{entry.name}{slash}"
-            for part in reversed(patterns):
-                verdict = part.spec.check_file(path[len(part.base) :]).include
-                if verdict is not None:
-                    return verdict
+            return _leave_out(patterns, f"{folder.relative}{entry.name}{slash}")
         return False
 
     def _is_folder(self, entry: os.DirEntry[str]) -> bool:
@@ -206,6 +224,15 @@ class _Walker:
         if is_image_name(entry.name):
             return listing.pictures
         return listing.texts if _is_text(entry) else None
+
+
+def _leave_out(patterns: Sequence[_Patterns], path: str) -> bool:
+    """What the last pattern that fits `path`, relative to the root, says of it."""
+    for part in reversed(patterns):
+        verdict = part.spec.check_file(path[len(part.base) :]).include
+        if verdict is not None:
+            return verdict
+    return False
 
 
 def _spec(lines: Sequence[str]) -> GitIgnoreSpec:

@@ -35,7 +35,9 @@ class Look:
             yield from _members(scope, on_error)
             return
         for folder in scope.folders:
-            for listing in walk(folder, self.rules, on_error=on_error):
+            if folder != scope.root and not _is_there(folder) and _is_there(scope.root):
+                continue  # a part of a root that is there: what was in it has gone
+            for listing in walk(folder, self.rules, top=scope.root, on_error=on_error):
                 yield from self._pictures(scope, listing)
         for listing in list_files(filter(_is_picture, scope.files), on_error=on_error):
             yield from self._pictures(scope, listing)
@@ -93,6 +95,17 @@ def _member(scope: Scope, status: Stat, member: Member) -> Found:
         said=member.beside,
         stamp=stamp_of(said),
     )
+
+
+def _is_there(folder: Path) -> bool:
+    """Whether a folder is there; one that may not be looked at is."""
+    try:
+        folder.lstat()
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _is_picture(path: Path) -> bool:

@@ -78,7 +78,7 @@ def find_changes(
             changes.scanned_roots[scope.root_id] = stamp
     if any(item.row_id is None for item in changes.pending):
         with library.read() as session:
-            _add_tombstones(session, changes, model)
+            _add_absent(session, changes, model)
         _find_moved(changes)
     return changes
 
@@ -111,12 +111,12 @@ def _missing(
 ) -> None:
     """Say which of the known files that were not found are gone, and what could not be read."""
     live = sum(not file.gone for file in known.values())
-    if live and empty and not blocked and scope.folders:
+    if live and empty and not blocked and scope.root in scope.folders:
         why = (
             f"no images there, but {live} were indexed: kept, in case it is not mounted "
             "(`rwkvsearch forget` drops them)"
         )
-        blocked += [(folder, why) for folder in scope.folders]
+        blocked += [(scope.root, why)]
     blocked = [
         (path, "no such folder" if path in scope.folders and why == "file not found" else why)
         for path, why in blocked
@@ -172,14 +172,20 @@ def _find_moved(changes: Changes) -> None:
             changes.retold.append(item)
 
 
-def _add_tombstones(session: Session, changes: Changes, model: int) -> None:
-    """Files that went away in an earlier run may be among the new ones too."""
-    new = sorted({item.stat.inode for item in changes.pending if item.row_id is None})
-    for inodes in chunks(new):
-        gone = FileRow.gone_at.is_not(None)
-        for _, known in _read(session, model, and_(gone, FileRow.inode.in_(inodes))):
-            if known.embedded:
-                changes.vanished.setdefault(known.stat, known)
+def _add_absent(session: Session, changes: Changes, model: int) -> None:
+    """New files may be old ones from elsewhere: gone in an earlier run, or moved out of a root."""
+    new = {item.stat for item in changes.pending if item.row_id is None}
+    for inodes in chunks(sorted({stat.inode for stat in new})):
+        for name, known in _read(session, model, FileRow.inode.in_(inodes)):
+            if known.embedded and known.stat in new and known.stat not in changes.vanished:
+                if known.gone or not os.path.lexists(_place(session, known.row_id) / name):
+                    changes.vanished[known.stat] = known
+
+
+def _place(session: Session, row_id: int) -> Path:
+    """The root of a file."""
+    root = select(RootRow.path).join(FileRow, FileRow.root_id == RootRow.id)
+    return session.scalars(root.where(FileRow.id == row_id)).one()
 
 
 def read_files(session: Session, root_id: int, model: int) -> Iterable[tuple[str, Known]]:

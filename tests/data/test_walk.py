@@ -138,3 +138,27 @@ def test_texts_beside_pictures_are_listed(tree: Path) -> None:
     assert sorted(first.pictures) == ["one.png", "two.jpg"]
     assert sorted(first.texts) == ["one.txt", "two.XMP", "two.jpg.json"]
     assert first.texts["one.txt"].st_size == 5
+
+
+def test_a_part_of_a_walk(tree: Path) -> None:
+    (tree / IGNORE_FILE).write_text("/trips/rome/a.jpg\nx.*\n/other/\n")
+    (tree / "trips" / IGNORE_FILE).write_text("/rome/b.png\n!x.png\n")
+
+    def part(folder: str, *exclude: str) -> set[str]:
+        rules = Rules(exclude=exclude)
+        return {
+            name for listing in walk(tree / folder, rules, top=tree) for name in listing.pictures
+        }
+
+    assert part("trips") == {"x.png"}
+    assert part("trips/rome") == set()
+    assert part("trips/rome", "!b.png") == {"b.png"}
+    (tree / "other").mkdir()
+    (tree / "other" / "o.png").write_bytes(b"x")
+    assert part("other") == set()
+    (tree / "trips" / IGNORE_FILE).unlink()
+    (tree / "trips" / IGNORE_FILE).mkdir()
+    troubles: list[tuple[Path, str]] = []
+    walked = walk(tree / "trips/rome", top=tree, on_error=lambda *trouble: troubles.append(trouble))
+    assert [*walked] == []
+    assert troubles == [(tree / "trips/rome", f"{IGNORE_FILE}: unreadable: is a directory")]

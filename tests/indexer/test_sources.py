@@ -290,3 +290,37 @@ def test_an_image_that_cannot_be_read_now(library: Library, photos: Path, encode
     (photos / "a/0.png").unlink()
     with pytest.raises(LibraryError, match=r"a/0\.png: cannot be read now"):
         library.open_image(1)
+
+
+def test_a_moved_root_takes_its_pictures_along(
+    library: Library, photos: Path, encoder: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync(library, [photos], encoder)
+    new = photos.rename(tmp_path / "elsewhere")
+    monkeypatch.setattr("rwkvsearch.indexer.found.Found.open", None)
+    assert counts(sync(library, [new], encoder)) == (0, 10, 0, 0, 0)
+    assert indexed(library) == set(new.rglob("*.png"))
+    assert encoder.encoded == 10
+
+
+def test_a_part_of_a_root_that_was_emptied_or_removed_is_gone(
+    library: Library, photos: Path, encoder: Any
+) -> None:
+    sync(library, [photos], encoder)
+    for path in (photos / "a").iterdir():
+        path.unlink()
+    assert counts(sync(library, [photos / "a"], encoder)) == (0, 0, 0, 5, 0)
+    shutil.rmtree(photos / "b")
+    report = sync(library, [photos / "b"], encoder)
+    assert (report.removed, report.unreachable) == (5, [])
+
+
+def test_ignore_files_above_a_part_of_a_root_count(
+    library: Library, photos: Path, encoder: Any
+) -> None:
+    (photos / ".rwkvsearchignore").write_text("a/1.png\n/b/\n")
+    assert counts(sync(library, [photos], encoder)) == (4, 0, 0, 0, 0)
+    assert counts(sync(library, [photos / "a"], encoder)) == (0, 0, 4, 0, 0)
+    with pytest.raises(DataError, match="no images found"):
+        sync(library, [photos / "b"], encoder)
+    assert library.stats().files == 4
