@@ -23,7 +23,7 @@ class Staging:
     def __init__(self, device: torch.device, part: int = PART) -> None:
         self.part = part
         self._device = device
-        self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._copies = _stream(device)
 
     def map(self, function: Callable[[Tensor], Tensor], rows: NDArray[np.generic]) -> Tensor:
         """Return `function` of all `rows` `[B, ...]`, part by part, on the CPU.
@@ -33,7 +33,7 @@ class Staging:
         """
         while True:
             try:
-                return self._map(function, torch.from_numpy(rows).split(self.part))
+                return self._map(function, torch.split(torch.from_numpy(rows), self.part))
             except torch.OutOfMemoryError:
                 if self.part == 1:
                     raise
@@ -65,3 +65,7 @@ class Staging:
             computing.wait_stream(self._copies)
             part.record_stream(computing)
         return part
+
+
+def _stream(device: torch.device) -> torch.cuda.Stream | None:
+    return torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]

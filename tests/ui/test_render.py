@@ -35,7 +35,9 @@ STATS = LibraryStats(
 def report(**counts: int) -> SyncReport:
     names = ("scanned", "added", "reused", "unchanged", "removed", "texts")
     values = dict.fromkeys(names, 0) | counts
-    return SyncReport(**values, errors=[], unreachable=[], faults=[], seconds=2, profile=Clock().profile())
+    return SyncReport(
+        **values, errors=[], unreachable=[], faults=[], seconds=2, profile=Clock().profile()
+    )
 
 
 def test_table() -> None:
