@@ -9,7 +9,7 @@ from sqlalchemy import delete, exists, select, update
 from sqlalchemy.orm import Session
 
 from rwkvsearch.data.errors import LibraryError
-from rwkvsearch.indexer.ann import publish
+from rwkvsearch.indexer.ann.publish import publish
 from rwkvsearch.indexer.catalog import (
     CaptionRow,
     EmbeddingRow,

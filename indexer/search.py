@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rwkvsearch.data.errors import QueryError
-from rwkvsearch.indexer.ann_generation import Generation, open_generation
-from rwkvsearch.indexer.ann_gpu import AFTER, copy_to_gpu
+from rwkvsearch.indexer.ann.generation import Generation, open_generation
+from rwkvsearch.indexer.ann.gpu import AFTER, copy_to_gpu
 from rwkvsearch.indexer.blocks import (
     BLOCK,
     MARGIN,

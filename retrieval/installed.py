@@ -1,7 +1,7 @@
 """Whether the model that made the embeddings of a library is installed as it was."""
 
 from rwkvsearch.data.errors import ModelError
-from rwkvsearch.indexer.findings import State
+from rwkvsearch.indexer.doctor.findings import State
 from rwkvsearch.indexer.library import ModelInfo
 from rwkvsearch.retrieval.models import (
     checked_weights,

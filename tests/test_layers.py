@@ -20,7 +20,7 @@ BELOW = {
 
 # Foreign packages that only some rooms or modules may import.
 ONLY_IN = {
-    "faiss": ("indexer/ann_file.py",),
+    "faiss": ("indexer/ann/file.py",),
     "fastapi": ("ui/",),
     "gradio": ("ui/",),
     "numba": ("kernels/",),

@@ -21,7 +21,7 @@ from rwkvsearch.ui.options import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from rwkvsearch.indexer.doctor import Report
+    from rwkvsearch.indexer.doctor.run import Report
     from rwkvsearch.indexer.library import Library
     from rwkvsearch.indexer.protocols import ImageEncoder
     from rwkvsearch.indexer.stats import LibraryStats
@@ -51,7 +51,7 @@ def doctor(
     again, what nothing leads to is dropped, and what only `index` can make is left to its next run;
     then everything is checked again.
     """
-    from rwkvsearch.indexer.doctor import Checkup, diagnose, repair
+    from rwkvsearch.indexer.doctor.run import Checkup, diagnose, repair
     from rwkvsearch.indexer.library import Library
     from rwkvsearch.retrieval.installed import check_installed
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from rwkvsearch.indexer.tune import Measured, Tuning
+    from rwkvsearch.indexer.ann.tune import Measured, Tuning
 
 
 def tune(
@@ -40,10 +40,10 @@ def tune(
     unless --kinds names others), published, and kept for later runs of `index`. Searching and
     indexing go on meanwhile.
     """
-    from rwkvsearch.indexer.ann_kinds import Kind
+    from rwkvsearch.indexer.ann.kinds import Kind
+    from rwkvsearch.indexer.ann.tune import choose_model
+    from rwkvsearch.indexer.ann.tune import tune as measure
     from rwkvsearch.indexer.library import Library
-    from rwkvsearch.indexer.tune import choose_model
-    from rwkvsearch.indexer.tune import tune as measure
     from rwkvsearch.retrieval.models import home_folder
 
     asked = [Kind.parse(name) for name in kinds] if kinds else None

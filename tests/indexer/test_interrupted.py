@@ -157,7 +157,7 @@ def test_no_space_for_the_ann_file(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("rwkvsearch.indexer.ann.os.fsync", refuse)
+        patch.setattr("rwkvsearch.indexer.ann.publish.os.fsync", refuse)
         with pytest.raises(LibraryError, match="cannot be written: No space left on device"):
             sync(library, [many], encoder)
     with Library.open(library.path) as readable:

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from rwkvsearch.indexer.tune import Measured, Tuning
+from rwkvsearch.indexer.ann.tune import Measured, Tuning
 from rwkvsearch.ui.tune import tuning_as_table
 
 from .conftest import Run

@@ -1,4 +1,4 @@
-"""Measure a library of made-up embeddings: `python -m rwkvsearch.indexer.bench_ann --rows 100000`.
+"""Measure a library of made-up embeddings: `python -m rwkvsearch.indexer.ann.bench --rows 100000`.
 
 Everything is timed in one run, so that ratios mean something on a busy machine.
 """
@@ -19,16 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import func, select, update
 
-from rwkvsearch.indexer.ann import publish
-from rwkvsearch.indexer.ann_build import Trial, ann_recall, make_trial
-from rwkvsearch.indexer.ann_file import import_faiss
-from rwkvsearch.indexer.ann_generation import Generation, open_generation
-from rwkvsearch.indexer.ann_kinds import Kind, choose_kind
-from rwkvsearch.indexer.blocks import Floats, blocks, newest_embedding
-from rwkvsearch.indexer.catalog import FileRow, ImageRow
-from rwkvsearch.indexer.library import Library, ModelInfo
-from rwkvsearch.indexer.search import SearchIndex
-from rwkvsearch.indexer.synthetic import (
+from rwkvsearch.indexer.ann.build import Trial, ann_recall, make_trial
+from rwkvsearch.indexer.ann.file import import_faiss
+from rwkvsearch.indexer.ann.generation import Generation, open_generation
+from rwkvsearch.indexer.ann.kinds import Kind, choose_kind
+from rwkvsearch.indexer.ann.publish import publish
+from rwkvsearch.indexer.ann.synthetic import (
     MODEL,
     PREPROCESSING,
     Synthetic,
@@ -36,6 +32,10 @@ from rwkvsearch.indexer.synthetic import (
     fill,
     root_of,
 )
+from rwkvsearch.indexer.blocks import Floats, blocks, newest_embedding
+from rwkvsearch.indexer.catalog import FileRow, ImageRow
+from rwkvsearch.indexer.library import Library, ModelInfo
+from rwkvsearch.indexer.search import SearchIndex
 
 Query = Callable[[Floats], object]
 Times = NDArray[np.float64]
@@ -47,7 +47,7 @@ _SHARES = (0.5, 0.1, 0.01)
 
 def main() -> None:
     """Print what is measured, one fact a line, as it is measured."""
-    asked = argparse.ArgumentParser(prog="python -m rwkvsearch.indexer.bench_ann")
+    asked = argparse.ArgumentParser(prog="python -m rwkvsearch.indexer.ann.bench")
     asked.add_argument("--rows", type=int, default=100_000)
     asked.add_argument("--dim", type=int, default=640)
     asked.add_argument("--kind", type=Kind.parse, help="faiss type; default: that of the size")

@@ -19,14 +19,10 @@ from sqlalchemy import select, update
 
 from rwkvsearch.data.errors import LibraryError, QueryError
 from rwkvsearch.indexer import ann, ann_gpu, ann_kinds
-from rwkvsearch.indexer.ann import publish
-from rwkvsearch.indexer.ann_generation import open_generation
-from rwkvsearch.indexer.ann_kinds import Kind, cells, choose_kind, default_kind, kind_for
-from rwkvsearch.indexer.blocks import Ids, blocks
-from rwkvsearch.indexer.catalog import FileRow, GenerationRow
-from rwkvsearch.indexer.library import Library, ModelInfo
-from rwkvsearch.indexer.search import BRUTE_FORCE, SearchIndex, rescore
-from rwkvsearch.indexer.synthetic import (
+from rwkvsearch.indexer.ann.generation import open_generation
+from rwkvsearch.indexer.ann.kinds import Kind, cells, choose_kind, default_kind, kind_for
+from rwkvsearch.indexer.ann.publish import publish
+from rwkvsearch.indexer.ann.synthetic import (
     MODEL,
     PREPROCESSING,
     Synthetic,
@@ -34,6 +30,10 @@ from rwkvsearch.indexer.synthetic import (
     fill,
     root_of,
 )
+from rwkvsearch.indexer.blocks import Ids, blocks
+from rwkvsearch.indexer.catalog import FileRow, GenerationRow
+from rwkvsearch.indexer.library import Library, ModelInfo
+from rwkvsearch.indexer.search import BRUTE_FORCE, SearchIndex, rescore
 
 DIM, ROWS = 32, 2000
 SOURCE = Synthetic(DIM, clusters=60)
@@ -308,7 +308,7 @@ def test_publishing_in_a_thread_while_others_write_and_read(tmp_path: Path) -> N
 CHILD = """
 import sys
 from pathlib import Path
-from rwkvsearch.indexer.ann import publish
+from rwkvsearch.indexer.ann.publish import publish
 from rwkvsearch.indexer.library import Library
 
 with Library.open(Path(sys.argv[1])) as library, library.writer():

@@ -13,7 +13,7 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from rwkvsearch.data.errors import LibraryError
-from rwkvsearch.indexer.ann_file import AnnFile, head_sha256, map_file, move_file
+from rwkvsearch.indexer.ann.file import AnnFile, head_sha256, map_file, move_file
 from rwkvsearch.indexer.blocks import Ids, image_ids
 from rwkvsearch.indexer.catalog import GenerationRow, SettingRow
 from rwkvsearch.indexer.library import Library, ModelInfo

@@ -15,8 +15,8 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from rwkvsearch.data.errors import LibraryError
-from rwkvsearch.indexer.ann_build import Trial, add, build, make_trial, thorough_enough
-from rwkvsearch.indexer.ann_file import (
+from rwkvsearch.indexer.ann.build import Trial, add, build, make_trial, thorough_enough
+from rwkvsearch.indexer.ann.file import (
     MEASURED_K,
     AnnFile,
     import_faiss,
@@ -24,7 +24,7 @@ from rwkvsearch.indexer.ann_file import (
     read_file,
     write_file,
 )
-from rwkvsearch.indexer.ann_generation import (
+from rwkvsearch.indexer.ann.generation import (
     Built,
     Generation,
     enter,
@@ -32,7 +32,7 @@ from rwkvsearch.indexer.ann_generation import (
     open_generation,
     remove_unused,
 )
-from rwkvsearch.indexer.ann_kinds import (
+from rwkvsearch.indexer.ann.kinds import (
     EXACT,
     TARGET,
     Kind,

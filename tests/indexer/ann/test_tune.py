@@ -10,13 +10,13 @@ import pytest
 from sqlalchemy import select
 
 from rwkvsearch.data.errors import LibraryError
-from rwkvsearch.indexer.ann import publish
-from rwkvsearch.indexer.ann_kinds import Kind
+from rwkvsearch.indexer.ann.kinds import Kind
+from rwkvsearch.indexer.ann.publish import publish
+from rwkvsearch.indexer.ann.synthetic import MODEL, PREPROCESSING, Synthetic, fill
+from rwkvsearch.indexer.ann.tune import Measured, best_of_measured, choose_model, tune
 from rwkvsearch.indexer.catalog import GenerationRow
 from rwkvsearch.indexer.library import Library, ModelInfo
 from rwkvsearch.indexer.search import SearchIndex
-from rwkvsearch.indexer.synthetic import MODEL, PREPROCESSING, Synthetic, fill
-from rwkvsearch.indexer.tune import Measured, best_of_measured, choose_model, tune
 
 DIM, ROWS, TEXTS = 32, 1500, 20
 

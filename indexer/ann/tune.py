@@ -13,10 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from rwkvsearch.data.errors import LibraryError
-from rwkvsearch.indexer.ann import make
-from rwkvsearch.indexer.ann_build import Trial, ann_recall, make_trial
-from rwkvsearch.indexer.ann_generation import Built, Generation, enter
-from rwkvsearch.indexer.ann_kinds import (
+from rwkvsearch.indexer.ann.build import Trial, ann_recall, make_trial
+from rwkvsearch.indexer.ann.generation import Built, Generation, enter
+from rwkvsearch.indexer.ann.kinds import (
     EXACT,
     SMALL,
     TARGET,
@@ -25,6 +24,7 @@ from rwkvsearch.indexer.ann_kinds import (
     candidates,
     choose_kind,
 )
+from rwkvsearch.indexer.ann.publish import make
 from rwkvsearch.indexer.blocks import image_ids, newest_embedding
 from rwkvsearch.indexer.library import Library, ModelInfo
 from rwkvsearch.indexer.search import SearchIndex

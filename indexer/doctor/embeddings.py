@@ -17,7 +17,7 @@ from rwkvsearch.indexer.catalog import (
     ModelRow,
     TextEmbeddingRow,
 )
-from rwkvsearch.indexer.findings import Finding, fault, note, ok, some
+from rwkvsearch.indexer.doctor.findings import Finding, fault, note, ok, some
 from rwkvsearch.indexer.library import Library, ModelInfo, chunks
 
 UNREAD = -1

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from sqlalchemy import func, select
 
-from rwkvsearch.indexer.ann_file import AnnFile, import_faiss
-from rwkvsearch.indexer.ann_kinds import Kind
+from rwkvsearch.indexer.ann.file import AnnFile, import_faiss
+from rwkvsearch.indexer.ann.kinds import Kind
 from rwkvsearch.indexer.blocks import Block, Floats, Ids, Row, best_of, blocks
 from rwkvsearch.indexer.catalog import EmbeddingRow, TextEmbeddingRow
 from rwkvsearch.indexer.library import Library, ModelInfo, chunks

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from rwkvsearch.indexer import edit
-from rwkvsearch.indexer.ann import publish
-from rwkvsearch.indexer.doctor import Checkup, Report, diagnose, repair
+from rwkvsearch.indexer.ann.publish import publish
+from rwkvsearch.indexer.doctor.run import Checkup, Report, diagnose, repair
 from rwkvsearch.indexer.library import Library
 from rwkvsearch.indexer.search import SearchIndex
 from rwkvsearch.indexer.sync import sync

@@ -10,8 +10,8 @@ from sqlalchemy import func, select
 from rwkvsearch.data.errors import ImageError, LibraryError
 from rwkvsearch.data.images import read_picture
 from rwkvsearch.indexer.catalog import EmbeddingRow
-from rwkvsearch.indexer.check_embeddings import drop_embeddings
-from rwkvsearch.indexer.findings import Finding, WeightsCheck, fault, ok, some
+from rwkvsearch.indexer.doctor.embeddings import drop_embeddings
+from rwkvsearch.indexer.doctor.findings import Finding, WeightsCheck, fault, ok, some
 from rwkvsearch.indexer.library import IS_LIVE, Library, ModelInfo
 from rwkvsearch.indexer.protocols import ImageEncoder
 

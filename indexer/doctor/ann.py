@@ -15,17 +15,17 @@ from pathlib import Path
 import numpy as np
 from sqlalchemy import exists, select
 
-from rwkvsearch.indexer.ann import publish
-from rwkvsearch.indexer.ann_file import head_sha256
-from rwkvsearch.indexer.ann_generation import (
+from rwkvsearch.indexer.ann.file import head_sha256
+from rwkvsearch.indexer.ann.generation import (
     Generation,
     newest_generation,
     open_generation,
     remove_unused,
 )
+from rwkvsearch.indexer.ann.publish import publish
 from rwkvsearch.indexer.blocks import BLOCK, MARGIN, Floats, Halves, Ids, image_ids
 from rwkvsearch.indexer.catalog import FileRow, GenerationRow, ImageRow
-from rwkvsearch.indexer.findings import Finding, fault, note, ok, some
+from rwkvsearch.indexer.doctor.findings import Finding, fault, note, ok, some
 from rwkvsearch.indexer.library import Library, ModelInfo
 
 _ASKED = 64  # candidates in which an embedding has to find itself

@@ -11,17 +11,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from rwkvsearch.data.errors import RwkvSearchError
-from rwkvsearch.indexer.check_ann import check_ann, check_leftovers
-from rwkvsearch.indexer.check_database import (
+from rwkvsearch.indexer.doctor.ann import check_ann, check_leftovers
+from rwkvsearch.indexer.doctor.database import (
     check_duplicates,
     check_orphans,
     check_pages,
     check_references,
 )
-from rwkvsearch.indexer.check_embeddings import check_coverage, check_embeddings
-from rwkvsearch.indexer.check_files import check_files
-from rwkvsearch.indexer.check_models import check_by_embedding, check_weights
-from rwkvsearch.indexer.findings import Finding, WeightsCheck, fault
+from rwkvsearch.indexer.doctor.embeddings import check_coverage, check_embeddings
+from rwkvsearch.indexer.doctor.files import check_files
+from rwkvsearch.indexer.doctor.findings import Finding, WeightsCheck, fault
+from rwkvsearch.indexer.doctor.models import check_by_embedding, check_weights
 from rwkvsearch.indexer.library import Library
 from rwkvsearch.indexer.protocols import ImageEncoder
 

@@ -11,9 +11,9 @@ from sqlalchemy.orm import Session
 
 from rwkvsearch.data.errors import LibraryError
 from rwkvsearch.indexer.catalog import FileRow, RootRow
-from rwkvsearch.indexer.findings import Finding, fault, note, ok, some
+from rwkvsearch.indexer.doctor.findings import Finding, fault, note, ok, some
+from rwkvsearch.indexer.doctor.salvage import salvage
 from rwkvsearch.indexer.library import Library
-from rwkvsearch.indexer.salvage import salvage
 from rwkvsearch.indexer.sources import SHARD
 
 Fix = Callable[[Library], None]

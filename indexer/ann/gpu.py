@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from rwkvsearch.indexer.ann_file import AnnFile, import_faiss
+from rwkvsearch.indexer.ann.file import AnnFile, import_faiss
 from rwkvsearch.indexer.blocks import Floats, Ids
 
 AFTER: int = 64

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rwkvsearch.data.errors import LibraryError
-from rwkvsearch.indexer.ann_kinds import EXACT, Search
+from rwkvsearch.indexer.ann.kinds import EXACT, Search
 from rwkvsearch.indexer.blocks import Floats, Ids, is_in
 
 MEASURED_K = 10
