@@ -58,7 +58,7 @@ def check_files(library: Library, sample: int | None, *, contents: bool) -> Iter
     """Whether files are on disk as the catalog says: `sample` of them, None for all.
 
     With `contents` they are read, too, and hashed again. A root of which no file is there is taken
-    for unmounted, which is no fault.
+    for unmounted, which is no fault; so is the folder of a file that was indexed by itself.
     """
     seen, absent = _Seen(), defaultdict(list)
     reached: set[int] = set()
@@ -81,12 +81,27 @@ def check_files(library: Library, sample: int | None, *, contents: bool) -> Iter
         else:
             seen.alike.append(file.row_id)
     for root_id, files in absent.items():
-        if root_id in reached or files[0].kind == LOOSE or _is_alive(files[0]):
+        if files[0].kind == LOOSE:
+            yield from _look_beside(files, seen)
+        elif root_id in reached or _is_alive(files[0]):
             seen.gone |= {file.row_id: file for file in files}
         else:
             count = some(len(files), "file")
             yield note("files", f"{files[0].root} is not there; {count} not looked at")
     yield from _report(seen, number, contents=contents)
+
+
+def _look_beside(files: Sequence[_File], seen: _Seen) -> Iterator[Finding]:
+    """Of files indexed one by one, those are gone whose folder is still there."""
+    unmounted: dict[Path, int] = defaultdict(int)
+    for file in files:
+        folder = file.on_disk.parent
+        if folder.is_dir():
+            seen.gone[file.row_id] = file
+        else:
+            unmounted[folder] += 1
+    for folder, number in unmounted.items():
+        yield note("files", f"{folder} is not there; {some(number, 'file')} not looked at")
 
 
 def _report(seen: _Seen, number: int, *, contents: bool) -> Iterator[Finding]:

@@ -369,6 +369,23 @@ def test_a_root_that_is_not_there_is_kept(indexed: Library, photos: Path) -> Non
     assert indexed.stats().files == 12
 
 
+def test_single_pictures_of_a_disk_that_is_not_there_are_kept(
+    indexed: Library, tmp_path: Path, encoder: Any, paint: Callable[[Path, int], Path]
+) -> None:
+    away, lost = paint(tmp_path / "disk" / "30.png", 30), paint(tmp_path / "here" / "31.png", 31)
+    sync(indexed, [away, lost], encoder)
+    away.parent.rename(tmp_path / "unplugged")
+    lost.unlink()
+    report = repair(indexed, FULL)
+    assert len(report.done) == 1
+    notes = [finding.text for finding in report.findings if finding.state == "note"]
+    assert f"{away.parent} is not there; 1 file not looked at" in notes
+    assert indexed.stats().gone == 1
+    (tmp_path / "unplugged").rename(away.parent)
+    assert diagnose(indexed, FULL).clean
+    assert indexed.stats().files == 13
+
+
 def test_a_model_that_lacks_some_is_no_fault(
     indexed: Library, photos: Path, other_encoder: Any
 ) -> None:
