@@ -32,6 +32,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from rwkvsearch.data.errors import LibraryError
 from rwkvsearch.indexer.migrations import MIGRATIONS, SCHEMA_VERSION
+from rwkvsearch.indexer.unwritable import connect_read_only, watch_immutable
 
 WRITES = "rwkvsearch_writes"
 
@@ -218,11 +219,11 @@ def open_catalog(database: Path, *, create: bool = False, read_only: bool = Fals
     Raises:
         LibraryError: not a library, made by a newer version, or not readable.
     """
-    address = f"{database.as_uri()}?mode={'ro' if read_only else 'rwc' if create else 'rw'}"
-    if read_only and not _has_wal(database):
-        address += "&immutable=1"  # a read-only medium cannot hold the files WAL needs
+    address = f"{database.as_uri()}?mode={'rwc' if create else 'rw'}"
 
     def connect() -> sqlite3.Connection:
+        if read_only:
+            return connect_read_only(database)
         return sqlite3.connect(
             address, uri=True, timeout=30, check_same_thread=False, isolation_level=None
         )
@@ -230,6 +231,8 @@ def open_catalog(database: Path, *, create: bool = False, read_only: bool = Fals
     engine = create_engine("sqlite://", creator=connect, poolclass=QueuePool)
     event.listen(engine, "connect", _set_read_pragmas if read_only else _set_pragmas)
     event.listen(engine, "begin", _begin)
+    if read_only:
+        watch_immutable(engine, database)
     try:
         with library_errors(database):
             _check_version(engine, database, create, read_only)
@@ -263,11 +266,6 @@ def _begin(connection: Connection) -> None:
     # A writer takes its place in the queue at once: upgrading a read later could only fail.
     writes = connection.get_execution_options().get(WRITES, False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-
-def _has_wal(database: Path) -> bool:
-    wal = database.with_name(database.name + "-wal")
-    return wal.exists() and wal.stat().st_size > 0
 
 
 def _check_version(engine: Engine, database: Path, create: bool, read_only: bool) -> None:

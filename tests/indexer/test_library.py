@@ -149,6 +149,75 @@ def test_read_only_folder(library: Library, photos: Path, encoder: Any, open_pat
     assert done.stdout == f"10 [[1]]\ncannot write to {home}: Permission denied\n"
 
 
+OTHER_USER = """
+import os, sys
+from pathlib import Path
+from rwkvsearch.data.errors import LibraryError
+from rwkvsearch.indexer.library import Library
+if os.geteuid() == 0: os.setuid(65534)
+"""
+
+
+def as_other_user(code: str, home: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", OTHER_USER + code, home],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_reader_without_permission_sees_what_another_writes(
+    library: Library, photos: Path, encoder: Any, open_path: Path
+) -> None:
+    sync(library, [photos / "a"], encoder)
+    library.close()
+    home = library.path.rename(open_path / "library")
+    home.chmod(0o555)
+    code = (
+        "with Library.open(Path(sys.argv[1])) as library:\n"
+        "    for _ in range(3): print(library.stats().images, flush=True); sys.stdin.readline()\n"
+    )
+    with as_other_user(code, home) as reader:
+        assert reader.stdin is not None and reader.stdout is not None
+        assert reader.stdout.readline() == "5\n"
+        home.chmod(0o755)
+        with Library.open(home) as writer:
+            sync(writer, [photos], encoder)
+            print(file=reader.stdin, flush=True)
+            assert reader.stdout.readline() == "10\n"
+            (photos / "a/0.png").unlink()
+            sync(writer, [photos], encoder)
+        said, _ = reader.communicate("\n\n")
+    assert (said, reader.returncode) == ("9\n", 0)
+
+
+def test_pages_that_change_beneath_a_reader_are_not_called_damage(
+    library: Library, photos: Path, encoder: Any, open_path: Path
+) -> None:
+    sync(library, [photos], encoder)
+    library.close()
+    home = library.path.rename(open_path / "library")
+    home.chmod(0o555)
+    code = (
+        "from sqlalchemy import text\n"
+        "try:\n"
+        "    with Library.open(Path(sys.argv[1])) as library, library.read() as session:\n"
+        "        print(session.scalar(text('SELECT 1 FROM sqlite_schema')), flush=True)\n"
+        "        sys.stdin.readline()\n"
+        "        session.execute(text('SELECT * FROM files')).all()\n"
+        "except LibraryError as error: print(error)\n"
+    )
+    with as_other_user(code, home) as reader:
+        assert reader.stdout is not None and reader.stdout.readline() == "1\n"
+        home.chmod(0o755)
+        with (home / "library.sqlite").open("r+b") as pages:
+            pages.seek(4096)
+            pages.write(b"\xff" * ((home / "library.sqlite").stat().st_size - 4096))
+        said, _ = reader.communicate("\n")
+    assert "is being written by another process; try again" in said
+
+
 def test_undecodable_library_path(tmp_path: Path, photos: Path, encoder: Any) -> None:
     path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9 100%?#"))
     with Library.create(path) as library:
