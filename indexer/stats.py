@@ -102,7 +102,8 @@ def _anns(session: Session, models: list[ModelInfo]) -> list[AnnInfo]:
 def _bytes_on_disk(home: Path) -> int:
     # Not everything below the directory: models/ beside it belongs to all libraries.
     total = 0
-    for path in [*home.glob("library.*"), *home.glob("ann/*"), *home.glob("thumbs/**/*")]:
+    patterns = ("library.*", "ann/*", "tune/*", "thumbs/**/*")
+    for path in [path for pattern in patterns for path in home.glob(pattern)]:
         with suppress(FileNotFoundError):
             total += path.stat().st_size if path.is_file() else 0
     return total

@@ -29,6 +29,8 @@ from rwkvsearch.indexer.blocks import image_ids, newest_embedding
 from rwkvsearch.indexer.library import Library, ModelInfo
 from rwkvsearch.indexer.search import SearchIndex
 
+_FOLDER = "tune"
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -174,18 +176,38 @@ def time_queries(index: SearchIndex, trial: Trial) -> tuple[float, float]:
     return float(np.percentile(times, 50)), float(np.percentile(times, 99))
 
 
+def left_by_tune(library: Library) -> list[Path]:
+    """Files of a killed `tune`; none while one is at work."""
+    folder = library.path / _FOLDER
+    try:
+        with (folder / "lock").open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return [path for path in folder.iterdir() if path.name != "lock"]
+    except OSError:
+        return []
+
+
+def remove_left_by_tune(library: Library) -> None:
+    """Remove them, and the folder."""
+    if left_by_tune(library):
+        with _workshop(library):
+            pass
+
+
 @contextmanager
 def _workshop(library: Library) -> Iterator[Path]:
-    """A folder for candidates, for one process at a time; what a killed one has left is removed."""
-    folder = library.path / "tune"
+    """A folder for candidates, for one process at a time; nothing of it is left afterwards."""
+    folder = library.path / _FOLDER
     try:
         folder.mkdir(exist_ok=True)
         with (folder / "lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            for path in folder.glob("*.faiss"):
-                path.unlink()
-            yield folder
-            shutil.rmtree(folder)
+            try:
+                for path in folder.glob("*.faiss"):  # of a killed one
+                    path.unlink()
+                yield folder
+            finally:
+                shutil.rmtree(folder)
     except BlockingIOError as error:
         raise LibraryError(f"another rwkvsearch tune is at work in {library.path}") from error
     except OSError as error:

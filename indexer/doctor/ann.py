@@ -23,6 +23,7 @@ from rwkvsearch.indexer.ann.generation import (
     remove_unused,
 )
 from rwkvsearch.indexer.ann.publish import publish
+from rwkvsearch.indexer.ann.tune import left_by_tune, remove_left_by_tune
 from rwkvsearch.indexer.blocks import BLOCK, MARGIN, Floats, Halves, Ids, image_ids
 from rwkvsearch.indexer.catalog import FileRow, GenerationRow, ImageRow
 from rwkvsearch.indexer.doctor.findings import Finding, fault, note, ok, some
@@ -70,15 +71,18 @@ def check_leftovers(library: Library, *, is_writer: bool) -> Iterator[Finding]:
         used = set(session.scalars(select(GenerationRow.file_name)))
     unused = [path for path in _files(library.path / "ann") if path.name not in used]
     if unused:
-        size = sum(path.stat().st_size for path in unused)
-        what = f"{some(len(unused), 'file')} in ann/ not in use ({size / 1e6:,.1f} MB)"
+        what = f"{some(len(unused), 'file')} in ann/ not in use ({_megabytes(unused)})"
         yield fault("leftovers", what, "removed", remove_unused)
+    tuned = left_by_tune(library)
+    if tuned:
+        what = f"{some(len(tuned), 'file')} in tune/ of a run that was killed ({_megabytes(tuned)})"
+        yield fault("leftovers", what, "removed", remove_left_by_tune)
     thumbs = _lost_thumbs(library)
     if thumbs:
         what = f"{some(len(thumbs), 'thumbnail')} of pictures that are not known any more"
         yield fault("leftovers", what, "removed", _remove_thumbs)
-    if not unused and not thumbs:
-        yield ok("leftovers", "none in ann/ and thumbs/")
+    if not unused and not tuned and not thumbs:
+        yield ok("leftovers", "none in ann/, tune/ and thumbs/")
 
 
 class _Rebuild:
@@ -173,6 +177,10 @@ def _unequal(inside: Floats, stored: Halves) -> int:
 
 def _files(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()] if folder.is_dir() else []
+
+
+def _megabytes(paths: list[Path]) -> str:
+    return f"{sum(path.stat().st_size for path in paths) / 1e6:,.1f} MB"
 
 
 def _lost_thumbs(library: Library) -> list[Path]:

@@ -13,7 +13,7 @@ from rwkvsearch.data.errors import LibraryError
 from rwkvsearch.indexer.ann.kinds import Kind
 from rwkvsearch.indexer.ann.publish import publish
 from rwkvsearch.indexer.ann.synthetic import MODEL, PREPROCESSING, Synthetic, fill
-from rwkvsearch.indexer.ann.tune import Measured, best_of_measured, choose_model, tune
+from rwkvsearch.indexer.ann.tune import Measured, best_of_measured, choose_model, left_by_tune, tune
 from rwkvsearch.indexer.catalog import GenerationRow
 from rwkvsearch.indexer.library import Library, ModelInfo
 from rwkvsearch.indexer.search import SearchIndex
@@ -79,12 +79,18 @@ def test_the_rule() -> None:
 def test_a_writer_and_another_tune_are_named(library: Library, model: ModelInfo) -> None:
     with library.writer(), pytest.raises(LibraryError, match="another rwkvsearch is indexing"):
         tune(library, model, queries=5, kinds=[Kind("SQ8")])
-    (library.path / "tune").mkdir(exist_ok=True)
-    (library.path / "tune" / "7.faiss").touch()  # of a killed one
+    assert not (library.path / "tune").exists()
+    (library.path / "tune").mkdir()
+    left = library.path / "tune" / "7.faiss"  # of a killed one
+    empty = library.stats().bytes_on_disk
+    left.write_bytes(b"x" * 1000)
+    assert library.stats().bytes_on_disk == empty + 1000
     with (library.path / "tune" / "lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        assert left_by_tune(library) == []
         with pytest.raises(LibraryError, match="another rwkvsearch tune is at work"):
             tune(library, model, queries=5, kinds=[Kind("SQ8")])
+    assert left_by_tune(library) == [left]
     tune(library, model, queries=5, kinds=[Kind("SQ8")])
     assert not (library.path / "tune").exists()
 

@@ -105,13 +105,14 @@ def on_disk(action: Callable[[Path], Any]) -> Break:
     return damage
 
 
-def leave(name: str) -> Break:
-    """A file in the library that nobody needs."""
+def leave(*names: str) -> Break:
+    """Files in the library that nobody needs."""
 
     def damage(connection: sqlite3.Connection, home: Path, photos: Path) -> None:
-        path = home / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"left over")
+        for name in names:
+            path = home / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"left over")
 
     return damage
 
@@ -264,6 +265,7 @@ DAMAGE: dict[str, tuple[Break, str]] = {
     ),
     "leftover of a killed run": (leave("ann/building-1.tmp"), "leftovers"),
     "ann not in use": (leave("ann/fake-77.faiss"), "leftovers"),
+    "candidates of a killed tune": (leave("tune/0.faiss", "tune/lock"), "leftovers"),
     "lost thumbnail": (leave(f"thumbs/00/{'0' * 64}.webp"), "leftovers"),
     "file gone": (on_disk(lambda photos: (photos / "a" / "0.png").unlink()), "files"),
     "folder gone": (on_disk(lambda photos: shutil.rmtree(photos / "a")), "files"),
