@@ -5,10 +5,11 @@ from __future__ import annotations
 import tarfile
 from collections import defaultdict
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from rwkvsearch.data.errors import DataError
 from rwkvsearch.data.metadata import Metadata
+from rwkvsearch.data.shards import refuse_cut_off
 from rwkvsearch.data.sidecars import MAX_BYTES, SIDECAR_SUFFIXES, parse_sidecar
 from rwkvsearch.data.walk import is_image_name
 
@@ -49,13 +50,17 @@ def list_members(shard: Path) -> Members:
         try:
             with tarfile.open(fileobj=stream, mode="r:") as archive:
                 for info in archive:
-                    name = Path(info.name).name
+                    info.name = _below(info.name)
+                    name = PurePosixPath(info.name).name
                     if not info.isreg() or name.startswith("."):
                         continue
                     if is_image_name(name):
                         pictures[info.name] = info  # of two with one name the last counts
                     elif name.lower().endswith(SIDECAR_SUFFIXES):
                         _read_text(archive, info, texts, faults)
+                refuse_cut_off(shard, archive)
+        except DataError as error:
+            faults.append(str(error).removeprefix(f"{shard}: "))
         except (tarfile.TarError, EOFError) as error:
             what = " ".join(str(error).split())[:80]
             faults.append(f"not a whole tar, or a compressed one: {what}")
@@ -80,6 +85,12 @@ def read_member(shard: Path, offset: int, size: int) -> bytes:
     with shard.open("rb") as stream:
         stream.seek(offset)
         return stream.read(size)
+
+
+def _below(name: str) -> str:
+    """A name that stays inside the shard: neither absolute nor with a way up or a dot."""
+    parts = (part for part in PurePosixPath(name).parts if part not in ("/", "//", ".", ".."))
+    return "/".join(parts)
 
 
 def _key(name: str) -> str:

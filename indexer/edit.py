@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from sqlalchemy import delete, exists, select, update
 from sqlalchemy.orm import Session
 
 from rwkvsearch.data.errors import LibraryError
+from rwkvsearch.indexer.ann.generation import remove_unused
 from rwkvsearch.indexer.ann.publish import publish
 from rwkvsearch.indexer.catalog import (
     CaptionRow,
@@ -21,7 +23,7 @@ from rwkvsearch.indexer.catalog import (
     TextRow,
 )
 from rwkvsearch.indexer.library import Library, chunks
-from rwkvsearch.indexer.sources import FOLDER, LOOSE, new_folder
+from rwkvsearch.indexer.sources import FOLDER, LOOSE, SHARD, new_folder, reaches
 
 
 def forget(library: Library, path: Path) -> int:
@@ -32,13 +34,12 @@ def forget(library: Library, path: Path) -> int:
     Raises:
         LibraryError: nothing below `path` is known, or another writer is at work.
     """
-    path = path.absolute()
     with library.writer():
         with library.write() as session:
-            files = _files_below(session, path)
+            path = _known_place(session, library, path)
             inside = [row.id for row in _roots(session) if row.path.is_relative_to(path)]
-            if not files and not inside:
-                raise LibraryError(f"{path}: nothing there was indexed into {library.path}")
+            files = _files_below(session, path)
+            _read_again(session, path)
             _drop_files(session, [*files])
             session.execute(delete(RootRow).where(RootRow.id.in_(inside)))
             _drop_orphans(session)
@@ -66,14 +67,13 @@ def relocate(library: Library, old: Path, new: Path) -> int:
     Raises:
         LibraryError: nothing below `old` is known, one lies inside the other, or another writer.
     """
-    old, new = old.absolute(), new.resolve()
-    if old.is_relative_to(new) or new.is_relative_to(old):
-        raise LibraryError(f"{old} and {new} lie inside each other: `index` finds moves by itself")
+    new = new.resolve()
     with library.writer(), library.write() as session:
+        old = _known_place(session, library, old)
+        if old.is_relative_to(new) or new.is_relative_to(old):
+            raise LibraryError(f"{old} and {new} lie inside each other: `index` finds such moves")
         files = _files_below(session, old)
         roots = [row for row in _roots(session) if row.path.is_relative_to(old)]
-        if not files and not roots:
-            raise LibraryError(f"{old}: nothing there was indexed into {library.path}")
         for root in roots:
             _move_root(session, root, new / root.path.relative_to(old))
         left = _files_below(session, old)
@@ -82,6 +82,23 @@ def relocate(library: Library, old: Path, new: Path) -> int:
         emptied = RootRow.id.in_([row.id for row in roots])
         session.execute(delete(RootRow).where(emptied, ~has_files))
     return len(files)
+
+
+def _known_place(session: Session, library: Library, path: Path) -> Path:
+    """The path as it was indexed: as it is written, else where its links lead."""
+    for place in (Path(os.path.normpath(Path.cwd() / path)), path.resolve()):
+        roots = any(row.path.is_relative_to(place) for row in _roots(session))
+        if roots or _files_below(session, place):
+            return place
+    raise LibraryError(f"{path}: nothing there was indexed into {library.path}")
+
+
+def _read_again(session: Session, path: Path) -> None:
+    """Let the shard that `path` lies in be opened by the next sync."""
+    for root in _roots(session):
+        if path.is_relative_to(root.path):
+            root.stamp = None
+    session.flush()
 
 
 def _roots(session: Session) -> Sequence[RootRow]:
@@ -100,17 +117,22 @@ def _files_below(session: Session, folder: Path) -> dict[int, Path]:
 
 
 def _folder_of(session: Session, path: Path) -> RootRow | None:
-    """The indexed folder that `path` lies in."""
-    return next(
-        (r for r in _roots(session) if r.kind == FOLDER and path.is_relative_to(r.path)), None
-    )
+    """The indexed folder whose walk comes to `path`."""
+    folders = (row for row in _roots(session) if row.kind == FOLDER)
+    return next((row for row in folders if reaches(row.path, path)), None)
 
 
 def _move_root(session: Session, root: RootRow, place: Path) -> None:
-    """Give a root its new path, unless that is known: then its files move one by one."""
-    if place not in {row.path for row in _roots(session)} and not _folder_of(session, place):
+    """Give a root its new path, unless that is known: then its files move one by one.
+
+    The members of a shard do not: they are what the shard at the new place holds.
+    """
+    known = place in {row.path for row in _roots(session)}
+    if root.kind == SHARD and known:
+        _drop_files(session, [*_files_below(session, root.path)])
+    elif root.kind == SHARD or not known and not _folder_of(session, place):
         root.path, root.stamp = place, None
-        session.flush()
+    session.flush()
 
 
 def _move_files(session: Session, places: dict[int, Path], new: Path) -> None:
@@ -149,6 +171,7 @@ def _publish_anew(library: Library) -> None:
     """So that no ann file holds what was dropped."""
     for model in library.models():
         publish(library, model)
+    remove_unused(library)
 
 
 def _drop_files(session: Session, row_ids: Sequence[int]) -> None:

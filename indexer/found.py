@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,9 @@ from typing import BinaryIO, NamedTuple, Self
 
 from rwkvsearch.data.members import read_member
 from rwkvsearch.data.metadata import Metadata
+
+# A change within one tick of a coarse clock, such as that of FAT, would not be seen.
+_FRESH_NS = 2_000_000_000
 
 
 class Stat(NamedTuple):
@@ -89,3 +93,13 @@ def stamp_of(texts: Mapping[str, object]) -> str | None:
     if not texts:
         return None
     return hashlib.blake2b(repr(sorted(texts.items())).encode(errors="replace")).hexdigest()[:16]
+
+
+def shard_stamp(shard: Path) -> str | None:
+    """What stands for a shard as it is; None when it cannot be read or was written just now."""
+    try:
+        stat = Stat.of(shard.stat())
+    except OSError:
+        return None
+    fresh = 0 <= time.time_ns() - stat.mtime_ns < _FRESH_NS
+    return None if fresh else repr(tuple(stat)[:3])

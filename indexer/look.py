@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +13,6 @@ from rwkvsearch.data.sidecars import find_sidecars
 from rwkvsearch.data.walk import Listing, OnError, Rules, is_image_name, list_files, walk
 from rwkvsearch.indexer.found import Found, Stat, stamp_of
 from rwkvsearch.indexer.sources import SHARD, Scope
-
-# A change within one tick of a coarse clock, such as that of FAT, would not be seen.
-_FRESH_NS = 2_000_000_000
 
 
 @dataclass(frozen=True)
@@ -35,7 +32,7 @@ class Look:
             yield from _members(scope, on_error)
             return
         for folder in scope.folders:
-            if folder != scope.root and not _is_there(folder) and _is_there(scope.root):
+            if folder != scope.root and not _is_there(folder) and not is_empty(scope.root):
                 continue  # a part of a root that is there: what was in it has gone
             for listing in walk(folder, self.rules, top=scope.root, on_error=on_error):
                 yield from self._pictures(scope, listing)
@@ -57,23 +54,13 @@ class Look:
             )
 
 
-def shard_stamp(shard: Path) -> str | None:
-    """What stands for a shard as it is; None when it cannot be read or was written just now."""
-    try:
-        stat = Stat.of(shard.stat())
-    except OSError:
-        return None
-    fresh = 0 <= time.time_ns() - stat.mtime_ns < _FRESH_NS
-    return None if fresh else repr(tuple(stat)[:3])
-
-
 def _members(scope: Scope, on_error: OnError) -> Iterator[Found]:
     try:
         status = Stat.of(scope.root.stat())
         members = list_members(scope.root)
     except FileNotFoundError:
-        if not scope.root.parent.is_dir():
-            on_error(scope.root, "no such file")
+        if is_empty(scope.root.parent):
+            on_error(scope.root, "no such file: kept, in case its folder is not mounted")
         return
     except OSError as error:
         on_error(scope.root, system_reason(error))
@@ -106,6 +93,17 @@ def _is_there(folder: Path) -> bool:
     except OSError:
         return True
     return True
+
+
+def is_empty(folder: Path) -> bool:
+    """Whether a folder is missing or holds nothing, as a place where nothing is mounted."""
+    try:
+        with os.scandir(folder) as entries:
+            return next(entries, None) is None
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
 
 
 def _is_picture(path: Path) -> bool:

@@ -13,9 +13,9 @@ from sqlalchemy.orm import Session
 from rwkvsearch.data.images import IMAGE_SUFFIXES
 from rwkvsearch.data.walk import is_image_name
 from rwkvsearch.indexer.catalog import EmbeddingRow, FileRow, ImageRow, RootRow
-from rwkvsearch.indexer.found import Found, Known, Stat
+from rwkvsearch.indexer.found import Found, Known, Stat, shard_stamp
 from rwkvsearch.indexer.library import Library, chunks
-from rwkvsearch.indexer.look import Look, shard_stamp
+from rwkvsearch.indexer.look import Look, is_empty
 from rwkvsearch.indexer.sources import SHARD, Scope
 
 # Only the bytes of a file decide these, so there is no use in trying again before they change.
@@ -111,7 +111,8 @@ def _missing(
 ) -> None:
     """Say which of the known files that were not found are gone, and what could not be read."""
     live = sum(not file.gone for file in known.values())
-    if live and empty and not blocked and scope.root in scope.folders:
+    unmounted = scope.root in scope.folders or scope.folders and is_empty(scope.root)
+    if live and empty and not blocked and unmounted:
         why = (
             f"no images there, but {live} were indexed: kept, in case it is not mounted "
             "(`rwkvsearch forget` drops them)"
@@ -128,7 +129,7 @@ def _missing(
         path = scope.root / name if blocked else scope.root
         if not file.gone and not any(path.is_relative_to(other) for other, _ in blocked):
             changes.gone.add(file.row_id)
-            if file.embedded:
+            if file.embedded and scope.kind != SHARD:  # members of one size share their stat
                 changes.vanished[file.stat] = file
 
 
@@ -161,7 +162,8 @@ def _find_moved(changes: Changes) -> None:
     """A new path with the stat of a file that is gone is that file under another name."""
     pending, changes.pending = changes.pending, []
     for item in pending:
-        old = changes.vanished.pop(item.stat, None) if item.row_id is None else None
+        new = item.row_id is None and item.shard is None
+        old = changes.vanished.pop(item.stat, None) if new else None
         if old is None:
             changes.pending.append(item)
             continue
@@ -174,10 +176,14 @@ def _find_moved(changes: Changes) -> None:
 
 def _add_absent(session: Session, changes: Changes, model: int) -> None:
     """New files may be old ones from elsewhere: gone in an earlier run, or moved out of a root."""
-    new = {item.stat for item in changes.pending if item.row_id is None}
+    new = {i.stat for i in changes.pending if i.row_id is None and i.shard is None}
+    taken = {item.row_id for item in changes.pending + changes.refreshed}
     for inodes in chunks(sorted({stat.inode for stat in new})):
-        for name, known in _read(session, model, FileRow.inode.in_(inodes)):
-            if known.embedded and known.stat in new and known.stat not in changes.vanished:
+        whole = and_(FileRow.inode.in_(inodes), FileRow.offset.is_(None))
+        for name, known in _read(session, model, whole):
+            if not known.embedded or known.stat not in new or known.row_id in taken:
+                continue
+            if known.stat not in changes.vanished:
                 if known.gone or not os.path.lexists(_place(session, known.row_id) / name):
                     changes.vanished[known.stat] = known
 
@@ -195,8 +201,15 @@ def read_files(session: Session, root_id: int, model: int) -> Iterable[tuple[str
 
 def _is_as_before(stamp: str | None, scope: Scope, known: dict[str, Known]) -> bool:
     """Whether a shard is the one that was read to its end, and nothing is left to do for it."""
-    done = (file.embedded or file.error in SETTLED for file in known.values() if not file.gone)
-    return stamp is not None and stamp == shard_stamp(scope.root) and all(done)
+    if stamp is None or stamp != shard_stamp(scope.root) or not known:
+        return False
+    now = scope.root.stat()
+    return all(
+        not file.gone
+        and file.stat[1:3] == (now.st_mtime_ns, now.st_ino)
+        and (file.embedded or file.error in SETTLED)
+        for file in known.values()
+    )
 
 
 def _leave_alone(changes: Changes, scope: Scope, known: dict[str, Known]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from sqlalchemy.orm import Session
 from rwkvsearch.data.errors import DataError
 from rwkvsearch.data.walk import is_image_name
 from rwkvsearch.indexer.catalog import FileRow, RootRow
+from rwkvsearch.indexer.found import shard_stamp
 
 FOLDER, SHARD, LOOSE = "folder", "shard", "loose"
 _ANYWHERE = Path("/")
@@ -49,12 +51,12 @@ def resolve_roots(session: Session, targets: Sequence[Path]) -> list[Scope]:
     """
     known = {row.path: row for row in session.scalars(select(RootRow))}
     folders, files, shards = _sort_out(known, targets)
-    scopes = [_shard_scope(session, known, shard) for shard in sorted(shards)]
+    scopes = _shard_scopes(session, known, shards)
     owned: dict[int, list[Path]] = defaultdict(list)
     rows: dict[int, RootRow] = {}
     reached: list[Path] = []
     for folder in sorted(folders):
-        if not any(_reaches(other, folder) for other in reached):
+        if not any(reaches(other, folder) for other in reached):
             reached.append(folder)
             owner = _owner(known, folder) or new_folder(session, folder)
             known[owner.path] = owner
@@ -62,7 +64,7 @@ def resolve_roots(session: Session, targets: Sequence[Path]) -> list[Scope]:
             rows[owner.id] = owner
     single: dict[int, list[Path]] = defaultdict(list)
     for file in sorted(files):
-        if not any(_reaches(folder, file) for folder in reached):
+        if not any(reaches(folder, file) for folder in reached):
             owner = _owner(known, file) or _loose_root(session, known)
             single[owner.id].append(file)
             rows[owner.id] = owner
@@ -77,14 +79,14 @@ def known_targets(session: Session) -> list[Path]:
     roots = session.execute(select(RootRow.id, RootRow.path, RootRow.kind)).all()
     targets = [path for _, path, kind in roots if kind != LOOSE]
     loose = [key for key, _, kind in roots if kind == LOOSE]
-    live = select(FileRow.path).where(FileRow.root_id.in_(loose), FileRow.gone_at.is_(None))
-    return targets + [_ANYWHERE / path for path in session.scalars(live)]
+    single = select(FileRow.path).where(FileRow.root_id.in_(loose))
+    return targets + [_ANYWHERE / path for path in session.scalars(single)]
 
 
 def new_folder(session: Session, path: Path) -> RootRow:
     """A root for a folder that lies in none: it takes over what was indexed inside it."""
     known = {row.path: row for row in session.scalars(select(RootRow))}
-    inside = [row for row in known.values() if row.kind == FOLDER and _reaches(path, row.path)]
+    inside = [row for row in known.values() if row.kind == FOLDER and reaches(path, row.path)]
     loose = known.get(_ANYWHERE)
     if path == _ANYWHERE and loose is not None:
         loose.kind = FOLDER
@@ -98,7 +100,7 @@ def new_folder(session: Session, path: Path) -> RootRow:
         session.delete(row)
     if loose is not None and loose is not owner:
         for file in session.scalars(select(FileRow).where(FileRow.root_id == loose.id)):
-            if _reaches(path, _ANYWHERE / file.path):
+            if reaches(path, _ANYWHERE / file.path):
                 file.root_id, file.path = owner.id, (_ANYWHERE / file.path).relative_to(path)
     session.flush()
     return owner
@@ -139,21 +141,42 @@ def _owner(known: dict[Path, RootRow], path: Path) -> RootRow | None:
     """The known folder whose walk comes to `path`."""
     for folder in (path, *path.parents):
         row = known.get(folder)
-        if row is not None and row.kind == FOLDER and _reaches(folder, path):
+        if row is not None and row.kind == FOLDER and reaches(folder, path):
             return row
     return None
 
 
-def _reaches(root: Path, path: Path) -> bool:
+def reaches(root: Path, path: Path) -> bool:
     """Whether a walk from `root` comes to `path`: below it, and no name on the way is hidden."""
     if not path.is_relative_to(root):
         return False
     return not any(part.startswith(".") for part in path.relative_to(root).parts)
 
 
-def _shard_scope(session: Session, known: dict[Path, RootRow], path: Path) -> Scope:
-    row = known.get(path) or _add(session, known, RootRow(path=path, kind=SHARD))
-    return Scope(row.id, path, SHARD)
+def _shard_scopes(
+    session: Session, known: dict[Path, RootRow], shards: Iterable[Path]
+) -> list[Scope]:
+    """Those that are there come first: one of them may be another that is not there any more."""
+    scopes = []
+    for path in sorted(shards, key=lambda path: (not os.path.lexists(path), path)):
+        row = known.get(path) or _renamed(known, path)
+        if row is None and os.path.lexists(path):
+            row = _add(session, known, RootRow(path=path, kind=SHARD))
+        if row is not None:
+            scopes.append(Scope(row.id, path, SHARD))
+    session.flush()
+    return scopes
+
+
+def _renamed(known: dict[Path, RootRow], path: Path) -> RootRow | None:
+    """The shard that was read to its end under another name, if it is not there any more."""
+    stamp = shard_stamp(path)
+    for old, row in known.items():
+        if stamp and row.kind == SHARD and row.stamp == stamp and not os.path.lexists(old):
+            row.path = path
+            known[path] = known.pop(old)
+            return row
+    return None
 
 
 def _loose_root(session: Session, known: dict[Path, RootRow]) -> RootRow:

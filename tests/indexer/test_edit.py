@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -44,6 +46,7 @@ def test_forget_leaves_nothing_behind(library: Library, photos: Path, encoder: A
     index = SearchIndex.open(library, "fake", "fake-8")
     assert index.rows == 6
     assert forget(library, photos) == 6
+    assert [*library.path.glob("ann/*")] == []
     assert {name for name, number in rows(library).items() if number} <= {"models", "settings"}
     assert sync(library, [photos], encoder).added == 10
 
@@ -130,3 +133,54 @@ def test_relocate_refuses_what_makes_no_sense(
         relocate(library, photos, photos / "a")
     with pytest.raises(LibraryError, match="nothing there was indexed"):
         relocate(library, tmp_path / "nowhere", tmp_path / "else")
+
+
+def test_paths_are_taken_as_written_or_where_they_lead(
+    library: Library, photos: Path, encoder: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync(library, [photos], encoder)
+    (tmp_path / "link").symlink_to(photos)
+    monkeypatch.chdir(photos / "b")
+    assert forget(library, Path("../a/0.png")) == 1
+    assert forget(library, tmp_path / "link" / "a" / "1.png") == 1
+    assert relocate(library, Path("../../link/b"), tmp_path / "new") == 5
+
+
+def test_relocate_a_shard_with_its_folder(
+    library: Library, photos: Path, encoder: Any, tmp_path: Path
+) -> None:
+    shard = photos / "pack.tar"
+    with tarfile.open(shard, "w") as archive:
+        archive.add(photos / "a/0.png", "m.png")
+    sync(library, [photos], encoder)
+    sync(library, [shard], encoder)
+    new = photos.rename(tmp_path / "elsewhere")
+    assert relocate(library, photos, new) == 11
+    assert library.stats().roots == [new, new / "pack.tar"]
+    assert sync(library, None, encoder).unchanged == 11
+    (new / "pack.tar").rename(tmp_path / "other.tar")
+    assert relocate(library, new / "pack.tar", tmp_path / "other.tar") == 1
+    assert sync(library, None, encoder).unchanged == 11
+
+
+def test_relocate_below_a_hidden_folder_of_a_root(
+    library: Library, photos: Path, encoder: Any, tmp_path: Path, paint: Paint
+) -> None:
+    other = paint(tmp_path / "other/x.png", 50).parent
+    sync(library, [photos, other], encoder)
+    new = other.rename(photos / ".hidden")
+    assert relocate(library, other, new) == 1
+    assert sync(library, None, encoder).unchanged == 11
+
+
+def test_a_forgotten_member_is_found_again(
+    library: Library, photos: Path, encoder: Any, tmp_path: Path
+) -> None:
+    shard = tmp_path / "pack.tar"
+    with tarfile.open(shard, "w") as archive:
+        for n in range(3):
+            archive.add(photos / f"a/{n}.png", f"{n}.png")
+    os.utime(shard, (1, 1))
+    sync(library, [shard], encoder)
+    assert forget(library, shard / "1.png") == 1
+    assert sync(library, [shard], encoder).added == 1

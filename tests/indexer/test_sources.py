@@ -324,3 +324,98 @@ def test_ignore_files_above_a_part_of_a_root_count(
     with pytest.raises(DataError, match="no images found"):
         sync(library, [photos / "b"], encoder)
     assert library.stats().files == 4
+
+
+def several(tmp_path: Path, paint: Paint) -> dict[str, bytes]:
+    """Members of one size."""
+    contents: list[bytes] = []
+    for seed in range(300, 600):
+        content = paint(tmp_path / "spare.png", seed).read_bytes()
+        if not contents or len(content) == len(contents[0]):
+            contents.append(content)
+    (tmp_path / "spare.png").unlink()
+    return {f"{n}.png": content for n, content in enumerate(contents[:3])}
+
+
+def test_a_renamed_shard_keeps_its_pictures_apart(
+    library: Library, encoder: Any, tmp_path: Path, paint: Paint
+) -> None:
+    members = several(tmp_path, paint)
+    shard = pack(tmp_path / "x.tar", members)
+    os.utime(shard, (1, 1))
+    sync(library, [shard], encoder)
+    other = shard.rename(tmp_path / "y.tar")
+    assert counts(sync(library, [shard, other], encoder))[0] == 0
+    for name, (path, *_) in ((str(p[0].name), p) for p in library.paths_of([1, 2, 3]).values()):
+        assert path == other / name
+    for n in range(3):
+        with library.open_image(n + 1) as stream:
+            assert stream.read() == members[f"{n}.png"]
+    other.rename(shard)
+    assert counts(sync(library, [shard], encoder)) == (0, 0, 3, 0, 0)
+    assert indexed(library) == {shard / name for name in members}
+    (tmp_path / "away").mkdir()
+    away = shard.rename(tmp_path / "away/x.tar")
+    assert counts(sync(library, [shard], encoder)) == (0, 0, 0, 3, 0)
+    away.rename(shard)
+    assert counts(sync(library, [shard], encoder)) == (0, 0, 3, 0, 0)
+    assert encoder.encoded == 3
+
+
+def test_names_in_a_shard_stay_inside_it(
+    library: Library, encoder: Any, tmp_path: Path, paint: Paint
+) -> None:
+    one, two, three = several(tmp_path, paint).values()
+    shard = pack(tmp_path / "x.tar", {"./a.png": one, "a.png": two, "/etc/../b.png": three})
+    assert counts(sync(library, [shard], encoder)) == (2, 0, 0, 0, 0)
+    assert indexed(library) == {shard / "a.png", shard / "etc/b.png"}
+
+
+def test_a_damaged_header_in_a_shard_is_told(
+    library: Library, encoder: Any, tmp_path: Path, paint: Paint
+) -> None:
+    shard = pack(tmp_path / "x.tar", several(tmp_path, paint))
+    data = bytearray(shard.read_bytes())
+    second = 512 + 512 * -(-len(several(tmp_path, paint)["0.png"]) // 512)
+    data[second : second + 512] = b"?" * 512
+    shard.write_bytes(data)
+    report = sync(library, [shard], encoder)
+    assert counts(report)[0] == 1
+    assert "truncated or damaged after byte" in report.unreachable[0][1]
+
+
+def test_what_was_not_mounted_is_kept(
+    library: Library, photos: Path, encoder: Any, tmp_path: Path, paint: Paint
+) -> None:
+    (tmp_path / "disk").mkdir()
+    shard = pack(tmp_path / "disk/x.tar", several(tmp_path, paint))
+    sync(library, [photos, shard], encoder)
+    for folder in (photos, shard.parent):
+        folder.rename(tmp_path / f"away-{folder.name}")
+        folder.mkdir()
+    report = sync(library, [photos / "a", shard], encoder)
+    assert (report.removed, len(report.unreachable)) == (0, 2)
+    assert library.stats().files == 13
+
+
+def test_a_single_picture_that_returns(
+    library: Library, encoder: Any, tmp_path: Path, paint: Paint
+) -> None:
+    picture = paint(tmp_path / "disk/x.png", 1)
+    sync(library, [picture], encoder)
+    away = picture.rename(tmp_path / "away.png")
+    assert counts(sync(library, None, encoder)) == (0, 0, 0, 1, 0)
+    away.rename(picture)
+    assert counts(sync(library, None, encoder)) == (0, 0, 1, 0, 0)
+
+
+def test_a_file_that_returns_with_a_hard_link(
+    library: Library, photos: Path, encoder: Any, tmp_path: Path
+) -> None:
+    sync(library, [photos], encoder)
+    away = (photos / "a/0.png").rename(tmp_path / "away.png")
+    sync(library, [photos], encoder)
+    away.rename(photos / "a/0.png")
+    os.link(photos / "a/0.png", photos / "b/link.png")
+    assert counts(sync(library, [photos], encoder)) == (0, 1, 10, 0, 0)
+    assert indexed(library) == set(photos.rglob("*.png"))
