@@ -154,7 +154,7 @@ class _Compared:
         self.hashes = np.array([hashes[image_id] for image_id in ids.tolist()], np.int64)
 
     def pairs(self, max_distance: int, min_score: float) -> Iterator[Pair]:
-        """Ids of two pictures within both limits."""
+        """Ids of two pictures that belong together, few of those that follow from others."""
         distinct, place, number = np.unique(self.hashes, return_inverse=True, return_counts=True)
         order = np.argsort(place, kind="stable")
         holders = np.split(order, np.cumsum(number)[:-1]) if len(order) else []
@@ -182,16 +182,41 @@ class _Compared:
 
 
 def _alike(ids: Ids, embeddings: Halves, left: Ids, right: Ids, min_score: float) -> Iterator[Pair]:
-    """Pairs of one of `left` with one of `right` whose score is high enough."""
+    """Pairs that join the pictures of `left` and `right` whose score is high enough.
+
+    The two are the same, or have none in common.
+    """
     columns = np.searchsorted(ids, right)
+    same = left[0] == right[0]
     for start in range(0, len(left), _ROWS):
         rows = np.searchsorted(ids, left[start : start + _ROWS])
-        for begin in range(0, len(right), _ROWS):
+        for begin in range(start if same else 0, len(right), _ROWS):
             part = columns[begin : begin + _ROWS]
             scores = _scores(embeddings[rows], embeddings[part])
-            for at, to in np.argwhere(scores >= min_score).tolist():
+            for at, to in _joining(scores >= min_score):
                 if rows[at] != part[to]:
                     yield int(ids[rows[at]]), int(ids[part[to]])
+
+
+def _joining(near: NDArray[np.bool_]) -> Iterator[Pair]:
+    """Pairs of a row and a column that join the same ones as all near pairs `[R, C]` would.
+
+    They are fewer than rows and columns together.
+    """
+    rows, columns = near.any(axis=1), near.any(axis=0)  # those not reached yet
+    for first in np.flatnonzero(rows).tolist():
+        if not rows[first]:
+            continue
+        rows[first] = False
+        anchor = int(near[first].argmax())
+        edge = np.array([first])
+        while len(edge):
+            reached = np.flatnonzero(near[edge].any(axis=0) & columns)
+            columns[reached] = False
+            yield from ((first, column) for column in reached.tolist())
+            edge = np.flatnonzero(near[:, reached].any(axis=1) & rows)
+            rows[edge] = False
+            yield from ((row, anchor) for row in edge.tolist())
 
 
 def _scores(one: Halves, other: Halves) -> NDArray[np.float32]:

@@ -16,7 +16,7 @@ from PIL import Image
 from sqlalchemy import text
 
 from rwkvsearch.data.perceptual import hamming
-from rwkvsearch.indexer.dupes import Duplicates, find_duplicates
+from rwkvsearch.indexer.dupes import Duplicates, _Compared, _Joined, _joining, find_duplicates
 from rwkvsearch.indexer.library import Library
 from rwkvsearch.indexer.near_hashes import near_pairs
 from rwkvsearch.indexer.sync import sync
@@ -164,3 +164,33 @@ def test_hundreds_of_one_hash(
     expected = int((near.sum(axis=1) > 1).sum())
     found = find_duplicates(library, min_score=0.99)
     assert sum(len(group.copies) for group in found.groups) == expected
+
+
+def test_of_equal_pictures_few_pairs_are_told(
+    tmp_path: Path, library: Library, encoder: Any, paint: Callable[[Path, int], Path]
+) -> None:
+    for seed in range(40):
+        paint(tmp_path / "many" / f"{seed}.png", seed)
+    sync(library, [tmp_path / "many"], encoder)
+    ids, _ = library.embeddings("fake", "fake-8")
+    pairs = list(_Compared(library, dict.fromkeys(ids.tolist(), 0)).pairs(10, -1))
+    assert len(pairs) < 2 * len(ids)
+    joined = _Joined()
+    for one, other in pairs:
+        joined.join(one, other)
+    assert len({joined.first(image_id) for image_id in ids.tolist()}) == 1
+
+
+def sets(pairs: list[tuple[int, int]], number: int) -> list[int]:
+    joined = _Joined()
+    for row, column in pairs:
+        joined.join(row, number + column)
+    return [joined.first(at) for at in range(2 * number)]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.005, 0.02, 0.05, 0.5, 1.0])
+def test_few_pairs_join_as_all_of_them(share: float) -> None:
+    near = np.random.default_rng(5).random((40, 40)) < share
+    few = list(_joining(near))
+    assert len(few) < 80
+    assert sets(few, 40) == sets([(int(row), int(column)) for row, column in np.argwhere(near)], 40)
