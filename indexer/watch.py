@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from rwkvsearch.data.errors import LibraryBusy, LibraryError
-from rwkvsearch.data.walk import IGNORE_FILE, find_images
+from rwkvsearch.data.walk import IGNORE_FILE, find_images, is_image_name
 from rwkvsearch.indexer.noticed import Noticed, within
 
 _TICK, _IDLE = 0.25, 1.0  # seconds between two looks at the clock, and at the roots
@@ -128,7 +128,8 @@ class Watching:
         """Fall back if the kernel takes no more watches: of inner folders watchdog says nothing."""
         if self.poll:
             return
-        with TemporaryDirectory(prefix="rwkvsearch-") as name:
+        # A hidden name, of which nothing is noticed where this folder itself is watched.
+        with TemporaryDirectory(prefix=".rwkvsearch-") as name:
             nobody = Noticed(Path(name))
             try:
                 self._observer.unschedule(self._observer.schedule(nobody, name))
@@ -171,7 +172,7 @@ class Watching:
 
     def _sync(self) -> float:
         """Sync what is due; how long to wait before the next try, in seconds."""
-        targets = outermost([path for path in self._due if path.exists()])
+        targets = outermost([path for path in self._due if _can_sync(path)])
         try:
             if targets:
                 self.sync(targets)
@@ -215,6 +216,11 @@ def _identity(path: Path) -> Identity | None:
         return (status.st_dev, status.st_ino) if path.is_dir() else None
     except OSError:
         return None
+
+
+def _can_sync(path: Path) -> bool:
+    """Whether it is there, or is a picture that has gone from a folder that is there."""
+    return path.exists() or is_image_name(path.name) and path.parent.is_dir()
 
 
 def _is_alive(observer: Any, watch: Any) -> bool:

@@ -3,10 +3,13 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from rwkvsearch.indexer.library import Library
 from rwkvsearch.indexer.noticed import LONGEST, QUIET, Noticed
+from rwkvsearch.indexer.sync import sync
 from rwkvsearch.indexer.watch import Watching, _Root, outermost
 
 
@@ -113,6 +116,47 @@ def test_the_smallest_folder_that_says_what_changed(tmp_path: Path) -> None:
     assert target(root, tmp_path / "a" / "b") == tmp_path / "a"
     touch(tmp_path / ".rwkvsearchignore")
     assert target(root, tmp_path / "a" / "b") == tmp_path
+
+
+def test_the_look_for_a_limit_is_no_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    watching = Watching([tmp_path], lambda paths: None, print, tmp_path / "none")
+    watching._noticed = Noticed(tmp_path / "none")
+    watching._observe(polling=False)
+    try:
+        watching._observer.schedule(watching._noticed, str(tmp_path), recursive=True)
+        watching._check_limit()
+        touch(tmp_path / "later" / "1.png")  # events come in order
+        assert watching._noticed.wake.wait(30)
+    finally:
+        watching._observer.stop()
+        watching._observer.join()
+    watching._noticed.take(0.0)
+    folders, _ = watching._noticed.take(2 * LONGEST)
+    assert folders == {tmp_path / "later"}
+
+
+def test_a_deletion_beside_a_picture_that_grows(
+    photos: Path, library: Library, encoder: Any
+) -> None:
+    sync(library, [photos], encoder)
+
+    def syncing(paths: list[Path]) -> None:
+        sync(library, paths, encoder)
+
+    watching = Watching([photos], syncing, print, library.path / "thumbs", poll=True)
+    watching._noticed = Noticed(library.path / "thumbs")
+    watching._states = [_Root(photos, identity=(0, 0), known=True)]
+    gone, big = photos / "a" / "0.png", photos / "a" / "big.png"
+    gone.unlink()
+    watching._noticed.dispatch(Told("deleted", str(gone)))
+    for at in range(int(LONGEST) + 1):
+        watching._noticed.dispatch(Told("modified", touch(big, at + 1)))
+        watching._take(float(at))
+    assert watching._due == {gone}
+    watching._sync()
+    assert (library.stats().files, library.stats().gone) == (9, 1)
 
 
 def test_outermost() -> None:
