@@ -20,7 +20,7 @@ from rwkvsearch.indexer.found import Found, Stat
 from rwkvsearch.indexer.library import Library, ModelInfo
 from rwkvsearch.indexer.protocols import ImageEncoder, Progress, SyncEvent
 from rwkvsearch.indexer.scan import find_changes, read_files
-from rwkvsearch.indexer.sources import known_targets, resolve_roots
+from rwkvsearch.indexer.sources import LOOSE, known_targets, resolve_roots
 from rwkvsearch.indexer.sync import Captions, SyncOptions, look_of, pipeline_of
 from rwkvsearch.indexer.texts import embed_texts
 
@@ -72,6 +72,7 @@ def estimate(
         with clock.time("scan"), scratch.write() as session:
             model = enter_model(session, encoder)
             targets = _targets(library, roots, captions or {})
+            _add_known_roots(session, library)
             scopes = resolve_roots(session, targets)
         with clock.time("scan"):
             look = look_of(library.path if library else scratch.path, options, captions or {})
@@ -115,6 +116,17 @@ def _targets(
         return [*(roots or ()), *captions]
     with library.read() as session:
         return known_targets(session)
+
+
+def _add_known_roots(session: Session, library: Library | None) -> None:
+    """A folder inside a known one is walked as a part of it: ignore files above it count."""
+    if library is None:
+        return
+    with library.read() as known:
+        for path, kind in known.execute(select(RootRow.path, RootRow.kind)):
+            if kind != LOOSE:
+                session.add(RootRow(path=path, kind=kind))
+    session.flush()
 
 
 def _new_ones(

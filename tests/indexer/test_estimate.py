@@ -57,6 +57,22 @@ def test_only_what_is_new_counts(many: Path, library: Library, encoder: Any, pai
     assert (nothing.found, nothing.new, nothing.bytes) == (300, 0, 0)
 
 
+def test_ignore_files_above_count_as_in_a_sync(
+    photos: Path, library: Library, encoder: Any, paint: Paint
+) -> None:
+    sync(library, [photos], encoder)
+    (photos / ".rwkvsearchignore").write_text("raw/\n")
+    paint(photos / "a" / "raw" / "1.png", 1000)
+    paint(photos / "a" / "more" / "2.png", 1001)
+    predicted = estimate(library, [photos / "a"], encoder)
+    assert (predicted.found, predicted.new) == (6, 1)
+    assert sync(library, [photos / "a"], encoder).added == 1
+    # A new folder around a known one, and a known one that is not there, are taken as well.
+    assert estimate(library, [photos.parent], encoder).new == 0
+    photos.rename(photos.with_name("elsewhere"))
+    assert estimate(library, [photos], encoder).found == 0
+
+
 def test_other_model_knows_nothing(
     many: Path, library: Library, encoder: Any, other_encoder: Callable[..., Any]
 ) -> None:
