@@ -76,7 +76,8 @@ class ImageRow(Table):
     """A content: the SHA-256 of the file's bytes, and what the picture says of itself.
 
     `width` and `height` are upright, in pixels. `perceptual_hash` is None until the picture was
-    read by a version that knows it; the columns after it are as in `data.metadata.Metadata`.
+    read by a version that knows it; the columns after it are as in `data.metadata.Metadata`, set by
+    `facts.settle_facts`. `own_facts` is the JSON of those that the picture itself says.
     """
 
     __tablename__ = "images"
@@ -92,6 +93,7 @@ class ImageRow(Table):
     lens: Mapped[str | None]
     latitude: Mapped[float | None]
     longitude: Mapped[float | None]
+    own_facts: Mapped[str | None]
 
 
 class FileRow(Table):
@@ -99,7 +101,8 @@ class FileRow(Table):
 
     `offset` is where a member of a shard begins, in bytes; its other numbers are `size` of the
     member, `mtime_ns`, `inode` and `device` of the shard. `gone_at` (seconds since 1970) marks a
-    tombstone: the file was not there any more. `sidecars` stands for the texts beside the file.
+    tombstone: the file was not there any more. `sidecars` stands for the texts beside the file,
+    `beside` is the JSON of the facts that they say.
     """
 
     __tablename__ = "files"
@@ -116,6 +119,7 @@ class FileRow(Table):
     error: Mapped[str | None]
     gone_at: Mapped[float | None]
     sidecars: Mapped[str | None]
+    beside: Mapped[str | None]
 
 
 class ModelRow(Table):

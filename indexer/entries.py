@@ -8,12 +8,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import delete, exists, func, insert, select, update
+from sqlalchemy import delete, exists, insert, select, update
 from sqlalchemy.orm import Session
 
 from rwkvsearch.data.errors import LibraryError
 from rwkvsearch.data.metadata import Metadata
 from rwkvsearch.indexer.catalog import EmbeddingRow, FileRow, ImageRow, ModelRow, RootRow
+from rwkvsearch.indexer.facts import images_told_by, settle_facts, write_facts
 from rwkvsearch.indexer.found import Found
 from rwkvsearch.indexer.library import ModelInfo, chunks
 from rwkvsearch.indexer.protocols import ImageEncoder
@@ -76,12 +77,15 @@ def mark_gone(session: Session, row_ids: Iterable[int]) -> None:
     now = time.time()
     for ids in chunks(sorted(row_ids)):
         session.execute(update(FileRow).where(FileRow.id.in_(ids)).values(gone_at=now))
+        settle_facts(session, images_told_by(session, ids))
 
 
 def place_files(session: Session, items: Sequence[Found]) -> None:
     """Give known files the place and the stat they have now."""
     if items:
         session.execute(update(FileRow), [_place(item) | {"id": item.row_id} for item in items])
+        ids = [item.row_id for item in items if item.row_id is not None]
+        settle_facts(session, images_told_by(session, ids))
 
 
 def forget_empty_roots(session: Session) -> None:
@@ -151,20 +155,11 @@ def enter_files(
     return ids
 
 
-def add_facts(session: Session, image_ids: Mapping[int, Metadata]) -> None:
-    """Fill in what the file of a picture does not say from what stands beside it."""
-    for image_id, said in image_ids.items():
-        facts = {
-            name: func.coalesce(getattr(ImageRow, name), getattr(said, name))
-            for name in ("taken_at", "camera", "lens")
-            if getattr(said, name) is not None
-        }
-        here = ImageRow.id == image_id
-        if facts:
-            session.execute(update(ImageRow).where(here).values(facts))
-        if said.latitude is not None:
-            where = {"latitude": said.latitude, "longitude": said.longitude}
-            session.execute(update(ImageRow).where(here, ImageRow.latitude.is_(None)).values(where))
+def enter_beside(session: Session, files: Mapping[int, Metadata]) -> None:
+    """Write the facts that stand beside files now, by file id; `settle_facts` makes them count."""
+    rows = [{"id": file_id, "beside": write_facts(said)} for file_id, said in files.items()]
+    if rows:
+        session.execute(update(FileRow), rows)
 
 
 def _place(found: Found) -> dict[str, Any]:
@@ -179,16 +174,11 @@ def _place(found: Found) -> dict[str, Any]:
 
 
 def _facts(content: Content) -> dict[str, Any]:
-    said = content.metadata
     return {
         "width": content.width,
         "height": content.height,
         "format": content.format,
         "frames": content.frames,
         "perceptual_hash": content.perceptual_hash,
-        "taken_at": said.taken_at,
-        "camera": said.camera,
-        "lens": said.lens,
-        "latitude": said.latitude,
-        "longitude": said.longitude,
+        "own_facts": write_facts(content.metadata),
     }

@@ -10,17 +10,18 @@ from sqlalchemy.orm import Session
 from rwkvsearch.data.metadata import Metadata
 from rwkvsearch.indexer.catalog import FileRow
 from rwkvsearch.indexer.entries import (
-    add_facts,
+    enter_beside,
     enter_embeddings,
     enter_files,
     enter_images,
     known_contents,
     place_files,
 )
+from rwkvsearch.indexer.facts import images_told_by, settle_facts
 from rwkvsearch.indexer.found import Found
 from rwkvsearch.indexer.library import ModelInfo, chunks
 from rwkvsearch.indexer.prepare import Prepared
-from rwkvsearch.indexer.texts import CAPTION_SET, tell_files, tell_images
+from rwkvsearch.indexer.texts import CAPTION_SET, follow_files, tell_files, tell_images
 
 
 def store_batch(
@@ -45,13 +46,17 @@ def store_batch(
         (item.found, None if item.error else images[item.content_hash], item.error)
         for item in batch
     ]
+    known_files = [item.found.row_id for item in batch if item.found.row_id is not None]
+    before = images_told_by(session, known_files)
     files = enter_files(session, rows)
+    follow_files(session, files.values())
     told = [
         (images[item.content_hash], files[item.found.root_id, item.found.name], item)
         for item in batch
         if item.error is None
     ]
     _tell(session, [(image, file, item.found, item.beside) for image, file, item in told])
+    settle_facts(session, before)
 
 
 def store_texts(session: Session, items: Sequence[tuple[Found, Metadata]]) -> None:
@@ -74,4 +79,5 @@ def _tell(session: Session, items: Sequence[tuple[int, int, Found, Metadata]]) -
         if found.captions is not None
     ]
     tell_files(session, in_set, caption_set=True)
-    add_facts(session, {image: said for image, _, _, said in items})
+    enter_beside(session, {file: said for _, file, _, said in items})
+    settle_facts(session, (image for image, *_ in items))

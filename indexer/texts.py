@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete, exists, insert, or_, select
+from sqlalchemy import ColumnElement, delete, exists, insert, or_, select, update
 from sqlalchemy.orm import Session
 
 from rwkvsearch.data.errors import ModelError
@@ -44,6 +44,15 @@ def tell_files(
     for ids in chunks([file_id for _, file_id, _ in items]):
         session.execute(delete(CaptionRow).where(kind, CaptionRow.file_id.in_(ids)))
     _enter(session, items)
+
+
+def follow_files(session: Session, file_ids: Iterable[int]) -> None:
+    """Let what is said beside files go over to the content they have now; of bad ones it goes."""
+    image = select(FileRow.image_id).where(FileRow.id == CaptionRow.file_id).scalar_subquery()
+    for ids in chunks([*file_ids]):
+        here = CaptionRow.file_id.in_(ids)
+        session.execute(delete(CaptionRow).where(here, image.is_(None)))
+        session.execute(update(CaptionRow).where(here).values(image_id=image))
 
 
 def embed_texts(

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from sqlalchemy import select
 
 from rwkvsearch.data.errors import DataError, LibraryError
 from rwkvsearch.data.images import read_image
-from rwkvsearch.indexer.catalog import CaptionRow, ImageRow, TextEmbeddingRow, TextRow
+from rwkvsearch.indexer.catalog import CaptionRow, FileRow, ImageRow, TextEmbeddingRow, TextRow
 from rwkvsearch.indexer.library import Library
 from rwkvsearch.indexer.protocols import SyncReport
 from rwkvsearch.indexer.sync import SyncOptions, sync
@@ -205,6 +206,78 @@ def test_facts_of_a_sidecar_fill_in_what_the_picture_does_not_say(
     with library.read() as session:
         row = session.get_one(ImageRow, 1)
         assert (row.taken_at, row.latitude, row.longitude) == ("2019-06-03T12:33:01", 41.9, 12.5)
+
+
+def _takeout(path: Path, seconds: int, latitude: float, longitude: float) -> None:
+    place = {"latitude": latitude, "longitude": longitude}
+    moment = {"timestamp": str(seconds)}
+    path.write_text(json.dumps({"photoTakenTime": moment, "geoData": place}))
+
+
+def _facts(library: Library, image_id: int = 1) -> tuple[str | None, float | None, float | None]:
+    with library.read() as session:
+        row = session.get_one(ImageRow, image_id)
+        return row.taken_at, row.latitude, row.longitude
+
+
+def test_a_corrected_or_removed_sidecar_takes_back_its_facts(
+    library: Library, photos: Path, encoder: Any
+) -> None:
+    beside = photos / "a/0.png.json"
+    _takeout(beside, 1_000_000_000, 1, 2)
+    sync(library, [photos / "a"], encoder)
+    assert _facts(library) == ("2001-09-09T01:46:40", 1, 2)
+    _takeout(beside, 1_500_000_000, 40, 50)
+    sync(library, [photos / "a"], encoder)
+    assert _facts(library) == ("2017-07-14T02:40:00", 40, 50)
+    beside.unlink()
+    sync(library, [photos / "a"], encoder)
+    assert _facts(library) == (None, None, None)
+    assert encoder.encoded == 5
+
+
+def test_facts_beside_a_copy_count_while_it_is_there_and_those_of_the_picture_always(
+    library: Library, photos: Path, encoder: Any, paint: Paint
+) -> None:
+    picture, copy = photos / "a/picture.jpg", photos / "a/z.jpg"
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0x9003] = "2010:01:02 03:04:05"
+    with Image.open(photos / "a/0.png") as image:
+        image.convert("RGB").save(picture, exif=exif)
+    shutil.copy(picture, copy)
+    _takeout(photos / "a/z.jpg.json", 1_000_000_000, 1, 2)
+    sync(library, [picture, copy], encoder)
+    assert _facts(library) == ("2010-01-02T03:04:05", 1, 2)
+    content = copy.read_bytes()
+    paint(copy, 77)  # the copy becomes another picture, which the sidecar is about now
+    sync(library, [copy], encoder)
+    assert _facts(library) == ("2010-01-02T03:04:05", None, None)
+    assert _facts(library, 2) == ("2001-09-09T01:46:40", 1, 2)
+    copy.write_bytes(content)
+    sync(library, [copy], encoder)
+    assert _facts(library) == ("2010-01-02T03:04:05", 1, 2)
+    hidden = copy.rename(photos / "hidden")
+    sync(library, [copy], encoder)
+    assert _facts(library) == ("2010-01-02T03:04:05", None, None)
+    hidden.rename(copy)
+    sync(library, [copy], encoder)
+    assert _facts(library) == ("2010-01-02T03:04:05", 1, 2)
+
+
+def test_captions_follow_a_file_to_its_new_content_and_go_when_it_is_bad(
+    library: Library, photos: Path, encoder: Any, paint: Paint
+) -> None:
+    picture = photos / "a/0.png"
+    picture.with_suffix(".txt").write_text("beside")
+    sync(library, [], encoder, captions={picture: ("in a set",)})
+    paint(picture, 500)
+    sync(library, [picture], encoder)
+    with library.read() as session:
+        owner = select(FileRow.image_id).scalar_subquery()
+        assert session.scalars(select(CaptionRow.image_id == owner)).all() == [True, True]
+    picture.write_bytes(b"no picture")
+    assert len(sync(library, [picture], encoder).errors) == 1
+    assert library.stats().captions == 0
 
 
 def test_texts_of_a_moved_picture_go_with_it(library: Library, photos: Path, encoder: Any) -> None:
