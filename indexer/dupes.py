@@ -203,7 +203,8 @@ def _joining(near: NDArray[np.bool_]) -> Iterator[Pair]:
 
     They are fewer than rows and columns together.
     """
-    rows, columns = near.any(axis=1), near.any(axis=0)  # those not reached yet
+    rows: NDArray[np.bool_] = np.any(near, axis=1)  # those not reached yet
+    columns: NDArray[np.bool_] = np.any(near, axis=0)
     for first in np.flatnonzero(rows).tolist():
         if not rows[first]:
             continue
