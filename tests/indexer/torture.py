@@ -60,7 +60,8 @@ def main(home: Path, log: Path) -> None:
     for line in sys.stdin:
         try:
             with Library.create(home) as library:
-                roots = [Path(root) for root in json.loads(line)]
+                shards = {root for root in library.stats().roots if root.suffix == ".tar"}
+                roots = sorted(shards | {Path(root) for root in json.loads(line)})
                 report = sync(library, roots, encoder, options, progress=on_event)
             errors = {str(path): reason for path, reason in report.errors}
             say({"errors": errors, "unreachable": [str(path) for path, _ in report.unreachable]})
