@@ -22,6 +22,7 @@ from rwkvsearch.indexer.catalog import (
     TextEmbeddingRow,
     TextRow,
 )
+from rwkvsearch.indexer.facts import images_told_by, settle_facts
 from rwkvsearch.indexer.library import Library, chunks
 from rwkvsearch.indexer.sources import FOLDER, LOOSE, SHARD, new_folder, reaches
 
@@ -175,9 +176,11 @@ def _publish_anew(library: Library) -> None:
 
 
 def _drop_files(session: Session, row_ids: Sequence[int]) -> None:
+    told = images_told_by(session, row_ids)
     for ids in chunks(row_ids):
         session.execute(delete(CaptionRow).where(CaptionRow.file_id.in_(ids)))
         session.execute(delete(FileRow).where(FileRow.id.in_(ids)))
+    settle_facts(session, told)
 
 
 def _drop_orphans(session: Session) -> None:

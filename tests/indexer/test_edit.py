@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tarfile
@@ -13,7 +14,7 @@ import pytest
 from sqlalchemy import func, select
 
 from rwkvsearch.data.errors import LibraryError
-from rwkvsearch.indexer.catalog import Table
+from rwkvsearch.indexer.catalog import ImageRow, Table
 from rwkvsearch.indexer.edit import forget, forget_gone, relocate
 from rwkvsearch.indexer.library import Library
 from rwkvsearch.indexer.search import SearchIndex
@@ -184,3 +185,18 @@ def test_a_forgotten_member_is_found_again(
     sync(library, [shard], encoder)
     assert forget(library, shard / "1.png") == 1
     assert sync(library, [shard], encoder).added == 1
+
+
+def test_facts_of_a_forgotten_sidecar_are_forgotten(
+    library: Library, photos: Path, encoder: Any
+) -> None:
+    copy = shutil.copy2(photos / "a/0.png", photos / "b/copy.png")
+    taken = {"photoTakenTime": {"timestamp": "1559565181"}}
+    (photos / "b/copy.png.json").write_text(json.dumps(taken))
+    sync(library, [photos], encoder)
+    with library.read() as session:
+        (image,) = session.scalars(select(ImageRow).where(ImageRow.taken_at.is_not(None)))
+        assert image.taken_at == "2019-06-03T12:33:01"
+    assert forget(library, Path(copy)) == 1
+    with library.read() as session:
+        assert session.get_one(ImageRow, image.id).taken_at is None
