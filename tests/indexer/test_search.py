@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from rwkvsearch.data.errors import LibraryError, QueryError
-from rwkvsearch.indexer import ann
+from rwkvsearch.indexer.ann.file import import_faiss
 from rwkvsearch.indexer.library import Library
 from rwkvsearch.indexer.search import SearchIndex, rescore
 from rwkvsearch.indexer.sync import sync
@@ -186,4 +186,4 @@ def test_without_faiss(library: Library, photos: Path, encoder: Any) -> None:
         patch.setitem(__import__("sys").modules, "faiss", None)
         with pytest.raises(LibraryError, match=r"pip install 'rwkvsearch\[cpu\]' or"):
             sync(library, [photos], encoder)
-    assert ann.import_faiss().__name__ == "faiss"
+    assert import_faiss().__name__ == "faiss"

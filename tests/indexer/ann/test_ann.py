@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from sqlalchemy import select, update
 
 from rwkvsearch.data.errors import LibraryError, QueryError
-from rwkvsearch.indexer import ann, ann_gpu, ann_kinds
+from rwkvsearch.indexer.ann import gpu, kinds
+from rwkvsearch.indexer.ann import publish as publishing
 from rwkvsearch.indexer.ann.generation import open_generation
 from rwkvsearch.indexer.ann.kinds import Kind, cells, choose_kind, default_kind, kind_for
 from rwkvsearch.indexer.ann.publish import publish
@@ -201,8 +202,8 @@ def test_defaults_by_size() -> None:
 @pytest.fixture
 def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     """What counts as few is 100 rows, what counts as small 1000."""
-    monkeypatch.setattr(ann_kinds, "_FEW", 100)
-    monkeypatch.setattr(ann_kinds, "SMALL", 1000)
+    monkeypatch.setattr(kinds, "_FEW", 100)
+    monkeypatch.setattr(kinds, "SMALL", 1000)
 
 
 @pytest.mark.usefixtures("small_limits")
@@ -259,8 +260,8 @@ def test_many_dead_are_left_out_and_found_when_they_return(tmp_path: Path) -> No
 
 
 def test_a_default_that_misses_its_target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ann_kinds, "SMALL", 1000)
-    monkeypatch.setattr(ann, "TARGET", 1.01)
+    monkeypatch.setattr(kinds, "SMALL", 1000)
+    monkeypatch.setattr(publishing, "TARGET", 1.01)
     with Library.create(tmp_path / "library") as library:
         model = fill(library, SOURCE, ROWS)
         publish(library, model)
@@ -398,13 +399,13 @@ def test_a_gpu_is_tried_once(
     fails: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     fake = FakeGpu(__import__("faiss"), fails)
-    monkeypatch.setattr(ann_gpu, "import_faiss", lambda: fake)
-    ann_gpu._say_once.cache_clear()
+    monkeypatch.setattr(gpu, "import_faiss", lambda: fake)
+    gpu._say_once.cache_clear()
     caplog.set_level(logging.INFO)
     library, _ = new_library(tmp_path / "library", "SQ8")
     with library:
         index = open_index(library)
-        for _ in range(1 + ann_gpu.AFTER // len(QUERIES)):
+        for _ in range(1 + gpu.AFTER // len(QUERIES)):
             index.search(QUERIES, 10)
         assert fake.copied == 1
         assert index._published is not None
