@@ -22,7 +22,7 @@ from rwkvsearch.indexer.catalog import FileRow, ImageRow, RootRow
 from rwkvsearch.indexer.library import Library
 from rwkvsearch.indexer.near_hashes import near_pairs
 
-MIN_SCORE = 0.9
+MIN_SCORE = 0.5
 MAX_DISTANCE = 10
 _ROWS = 1024  # embeddings compared with others at a time
 

@@ -55,7 +55,7 @@ def describe(
     ] = None,
     min_confidence: Annotated[
         float, typer.Option(min=0, max=1, help="Tags below are left out.")
-    ] = 0.3,
+    ] = 0.5,
     captioner: Annotated[
         str | None,
         typer.Option(help="transformers model that writes the synthetic text; default: composed."),

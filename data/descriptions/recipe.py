@@ -9,7 +9,7 @@ from rwkvsearch.data.descriptions.protocols import Captioner, LanguageModel, Tag
 
 PICTURES_AT_ONCE = 32
 """Decoded pictures in memory; each may be some megabytes."""
-MIN_CONFIDENCE = 0.3
+MIN_CONFIDENCE = 0.5
 
 
 @dataclass(frozen=True)
