@@ -220,19 +220,32 @@ class World:
             place.write_bytes(self.picture())
             place.chmod(0)
 
+    def is_walked(self, path: Path) -> bool:
+        """Whether a walk comes here: neither hidden nor ignored."""
+        parts = path.relative_to(self.home).parts
+        hidden = any(part.startswith(".") for part in parts)
+        return not hidden and not (parts[0] == "first" and "unwanted" in parts[1:])
+
+    def kept(self) -> list[Path]:
+        """Where the library must show what it showed: not there, not readable, or without pictures.
+
+        A root of which no picture is left may be a disk that is not mounted.
+        """
+        away = [root for root in self.roots if root not in self.here()]
+        seen = [path for path in self.files() + self.closed if self.is_walked(path)]
+        empty = [r for r in self.here() if not any(path.is_relative_to(r) for path in seen)]
+        return away + empty + self.closed
+
     def expected(self, before: dict[str, str]) -> dict[str, str]:
         """The hash of every picture that the library must show, by path."""
-        kept = [root for root in self.roots if root not in self.here()] + self.closed
+        kept = self.kept()
         found = {
             path: key for path, key in before.items() if any(map(Path(path).is_relative_to, kept))
         }
-        for path in self.files():
+        for path in filter(self.is_walked, self.files()):
             content = path.read_bytes()
-            parts = path.relative_to(self.home).parts
-            hidden = any(part.startswith(".") for part in parts)
-            ignored = path.is_relative_to(self.roots[0]) and "unwanted" in parts[1:-1]
             locked = not path.stat().st_mode & 0o044
-            if not (hidden or ignored or locked or content in self.bad):
+            if not (locked or content in self.bad):
                 found[str(path)] = hashlib.sha256(content).hexdigest()
         for shard in filter(Path.exists, [self.shard, self.other_shard]):
             with tarfile.open(shard) as archive:
