@@ -16,7 +16,8 @@ from sqlalchemy import update
 from rwkvsearch.data.errors import DataError
 from rwkvsearch.data.images import IMAGE_SUFFIXES
 from rwkvsearch.data.walk import Rules
-from rwkvsearch.indexer.ann.publish import import_faiss, publish
+from rwkvsearch.indexer.ann.file import import_faiss
+from rwkvsearch.indexer.ann.publish import publish
 from rwkvsearch.indexer.catalog import RootRow
 from rwkvsearch.indexer.clock import Clock
 from rwkvsearch.indexer.entries import enter_model, forget_empty_roots, mark_gone, place_files

@@ -13,9 +13,14 @@ import typer
 from rwkvsearch.data.errors import DataError
 from rwkvsearch.ui.options import (
     DeviceOption,
+    FollowLinksOption,
     LibraryOption,
+    MegabytesOption,
+    MegapixelsOption,
     ModelOption,
+    NiceOption,
     PrecisionOption,
+    WorkersOption,
     library_folder,
 )
 
@@ -45,22 +50,12 @@ def index(
         list[str] | None,
         typer.Option(help="Pattern of .gitignore to leave out in this run; repeatable."),
     ] = None,
-    follow_links: Annotated[
-        bool, typer.Option("--follow-links", help="Follow symbolic links, never in circles.")
-    ] = False,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Threads that decode; default: one per core.")
-    ] = None,
+    follow_links: FollowLinksOption = False,
+    workers: WorkersOption = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures encoded at once.")] = 64,
-    max_megapixels: Annotated[
-        float, typer.Option(min=0.001, help="Larger pictures are skipped.")
-    ] = 128.0,
-    max_megabytes: Annotated[
-        float, typer.Option(min=0.001, help="Larger files are skipped.")
-    ] = 1024.0,
-    nice: Annotated[
-        bool, typer.Option("--nice", help="Leave the machine to others when they need it.")
-    ] = False,
+    max_megapixels: MegapixelsOption = 128.0,
+    max_megabytes: MegabytesOption = 1024.0,
+    nice: NiceOption = False,
     estimate: Annotated[
         bool,
         typer.Option(

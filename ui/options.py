@@ -26,6 +26,17 @@ PrecisionOption = Annotated[
         "default: that of the library, else fp32.",
     ),
 ]
+FollowLinksOption = Annotated[
+    bool, typer.Option("--follow-links", help="Follow symbolic links, never in circles.")
+]
+WorkersOption = Annotated[
+    int | None, typer.Option(min=1, help="Threads that decode; default: one per core.")
+]
+MegapixelsOption = Annotated[float, typer.Option(min=0.001, help="Larger pictures are skipped.")]
+MegabytesOption = Annotated[float, typer.Option(min=0.001, help="Larger files are skipped.")]
+NiceOption = Annotated[
+    bool, typer.Option("--nice", help="Leave the machine to others when they need it.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 

@@ -11,9 +11,14 @@ import typer
 from rwkvsearch.data.errors import DataError
 from rwkvsearch.ui.options import (
     DeviceOption,
+    FollowLinksOption,
     LibraryOption,
+    MegabytesOption,
+    MegapixelsOption,
     ModelOption,
+    NiceOption,
     PrecisionOption,
+    WorkersOption,
     library_folder,
 )
 
@@ -37,21 +42,11 @@ def watch(
         list[str] | None,
         typer.Option(help="Pattern of .gitignore to leave out; repeatable."),
     ] = None,
-    follow_links: Annotated[
-        bool, typer.Option("--follow-links", help="Follow symbolic links, never in circles.")
-    ] = False,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Threads that decode; default: one per core.")
-    ] = None,
-    max_megapixels: Annotated[
-        float, typer.Option(min=0.001, help="Larger pictures are skipped.")
-    ] = 128.0,
-    max_megabytes: Annotated[
-        float, typer.Option(min=0.001, help="Larger files are skipped.")
-    ] = 1024.0,
-    nice: Annotated[
-        bool, typer.Option("--nice", help="Leave the machine to others when they need it.")
-    ] = False,
+    follow_links: FollowLinksOption = False,
+    workers: WorkersOption = None,
+    max_megapixels: MegapixelsOption = 128.0,
+    max_megabytes: MegabytesOption = 1024.0,
+    nice: NiceOption = False,
     poll: Annotated[
         bool,
         typer.Option("--poll", help="Look every 5 s: network drives do not tell of changes."),

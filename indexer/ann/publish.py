@@ -19,7 +19,6 @@ from rwkvsearch.indexer.ann.build import Trial, add, build, make_trial, thorough
 from rwkvsearch.indexer.ann.file import (
     MEASURED_K,
     AnnFile,
-    import_faiss,
     map_file,
     read_file,
     write_file,
@@ -51,8 +50,6 @@ from rwkvsearch.indexer.blocks import (
     newest_embedding,
 )
 from rwkvsearch.indexer.library import Library, ModelInfo
-
-__all__ = ["import_faiss", "make", "publish"]
 
 _QUESTIONS = 100  # images, and texts, that ann_recall is measured with
 
