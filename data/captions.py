@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rwkvsearch.data.errors import DataError
+from rwkvsearch.data.files import is_file
 
 EVERY_SPLIT = "*"
 _LOOKED_FOR = "dataset_*.json, samples.json, captions_*.json, annotations/captions_*.json"
@@ -198,7 +199,7 @@ def _image_paths(file: Path, entries: list[_Entry]) -> list[Path]:
             [home / place / entry.folder / entry.filename for entry in entries],
             [home / place / entry.filename for entry in entries],
         ):
-            missing = [path for path in paths if not _is_file(path)]
+            missing = [path for path in paths if not is_file(path)]
             if not missing:
                 return paths
             if fewest is None or len(missing) < len(fewest):
@@ -241,10 +242,3 @@ def _list(value: Any, where: str) -> list[Any]:
     if not isinstance(value, list):
         raise DataError(f"{where}: expected a list")
     return value
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:
-        return False

@@ -1,4 +1,4 @@
-"""Files that are replaced whole or not at all."""
+"""Files that are replaced whole or not at all, and names that may be no files."""
 
 import os
 from collections.abc import Iterator
@@ -24,3 +24,10 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         with suppress(OSError):
             part.unlink()
         raise
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is a file; what may not be looked at, or is a circle of links, is none."""
+    with suppress(OSError):
+        return path.is_file()
+    return False

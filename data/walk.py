@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rwkvsearch.data.files import is_file
 from rwkvsearch.data.images import IMAGE_SUFFIXES, system_reason
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class Rules:
 
 def find_images(root: Path, *, on_error: OnError | None = None) -> Iterator[Path]:
     """Yield every picture below `root`, or `root` itself if it is one, in the order of `walk`."""
-    if _is_file(root):
+    if is_file(root):
         if is_image_name(root.name):
             yield root
         return
@@ -250,9 +251,3 @@ def _suffix(name: str) -> str:
     """As `Path(name).suffix.lower()`, which takes seconds for 100,000 names."""
     stem, dot, suffix = name.rpartition("/")[2].rpartition(".")
     return dot + suffix.lower() if stem and suffix else ""
-
-
-def _is_file(path: Path) -> bool:
-    with suppress(OSError):
-        return path.is_file()
-    return False
