@@ -207,6 +207,41 @@ class GenerationRow(Table):
     ann_recall: Mapped[float | None]
 
 
+class TagRow(Table):
+    """A label that a model gave to an image, with its confidence from 0 to 1."""
+
+    __tablename__ = "tags"
+    __table_args__ = (UniqueConstraint("image_id", "model", "label"), Index("tags_of", "label"))
+    id: Mapped[int] = mapped_column(primary_key=True)
+    image_id: Mapped[int] = mapped_column(ForeignKey("images.id", ondelete="CASCADE"))
+    model: Mapped[int] = mapped_column(ForeignKey("models.id", ondelete="CASCADE"))
+    label: Mapped[str]
+    confidence: Mapped[float]
+
+
+class AlbumRow(Table):
+    """A saved query, as JSON, that is asked anew each time the album is shown."""
+
+    __tablename__ = "albums"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    query: Mapped[str]
+    created_at: Mapped[float]
+
+
+class VoteRow(Table):
+    """Whether an image belongs in an album, as its owner said."""
+
+    __tablename__ = "votes"
+    album_id: Mapped[int] = mapped_column(
+        ForeignKey("albums.id", ondelete="CASCADE"), primary_key=True
+    )
+    image_id: Mapped[int] = mapped_column(
+        ForeignKey("images.id", ondelete="CASCADE"), primary_key=True, index=True
+    )
+    liked: Mapped[bool]
+
+
 class SettingRow(Table):
     """What was chosen for this library, such as the kind of its ann, as JSON."""
 

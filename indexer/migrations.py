@@ -35,6 +35,7 @@ MIGRATIONS: dict[int, tuple[str, ...]] = {
         " WHERE path = CAST('.' AS BLOB)",
         "DELETE FROM roots WHERE kind = 'folder' AND id NOT IN (SELECT root_id FROM files)",
     ),
+    2: (),
 }
 """For each schema version the statements that lead to the next; new tables come by themselves."""
 SCHEMA_VERSION = max(MIGRATIONS) + 1
