@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from sqlalchemy import bindparam, exists, func, select
 from sqlalchemy.orm import Session
 
-from rwkvsearch.indexer.catalog import EmbeddingRow, ModelRow
 from rwkvsearch.indexer.library import IS_LIVE, Library, ModelInfo
+from rwkvsearch.indexer.tables import EmbeddingRow, ModelRow
 
 BLOCK = 16_384
 MARGIN = 2**-10  # fp16 moves a component, so also norm and unscaled product, by 2**-11 at most

@@ -18,9 +18,9 @@ from sqlalchemy import select
 
 from rwkvsearch.data.perceptual import hamming
 from rwkvsearch.indexer.blocks import Halves, Ids, image_ids, newest_embedding
-from rwkvsearch.indexer.catalog import FileRow, ImageRow, RootRow
 from rwkvsearch.indexer.library import Library
 from rwkvsearch.indexer.near_hashes import near_pairs
+from rwkvsearch.indexer.tables import FileRow, ImageRow, RootRow
 
 MIN_SCORE = 0.5
 MAX_DISTANCE = 10

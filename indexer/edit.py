@@ -12,7 +12,10 @@ from sqlalchemy.orm import Session
 from rwkvsearch.data.errors import LibraryError
 from rwkvsearch.indexer.ann.generation import remove_unused
 from rwkvsearch.indexer.ann.publish import publish
-from rwkvsearch.indexer.catalog import (
+from rwkvsearch.indexer.facts import images_told_by, settle_facts
+from rwkvsearch.indexer.library import Library, chunks
+from rwkvsearch.indexer.sources import FOLDER, LOOSE, SHARD, new_folder, reaches
+from rwkvsearch.indexer.tables import (
     CaptionRow,
     EmbeddingRow,
     FileRow,
@@ -22,9 +25,6 @@ from rwkvsearch.indexer.catalog import (
     TextEmbeddingRow,
     TextRow,
 )
-from rwkvsearch.indexer.facts import images_told_by, settle_facts
-from rwkvsearch.indexer.library import Library, chunks
-from rwkvsearch.indexer.sources import FOLDER, LOOSE, SHARD, new_folder, reaches
 
 
 def forget(library: Library, path: Path) -> int:

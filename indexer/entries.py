@@ -13,11 +13,11 @@ from sqlalchemy.orm import Session
 
 from rwkvsearch.data.errors import LibraryError
 from rwkvsearch.data.metadata import Metadata
-from rwkvsearch.indexer.catalog import EmbeddingRow, FileRow, ImageRow, ModelRow, RootRow
 from rwkvsearch.indexer.facts import images_told_by, settle_facts, write_facts
 from rwkvsearch.indexer.found import Found
 from rwkvsearch.indexer.library import ModelInfo, chunks
 from rwkvsearch.indexer.protocols import ImageEncoder
+from rwkvsearch.indexer.tables import EmbeddingRow, FileRow, ImageRow, ModelRow, RootRow
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ import numpy as np
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from rwkvsearch.indexer.catalog import RootRow
 from rwkvsearch.indexer.clock import Clock, Profile
 from rwkvsearch.indexer.entries import enter_model
 from rwkvsearch.indexer.found import Found, Stat
@@ -22,6 +21,7 @@ from rwkvsearch.indexer.protocols import ImageEncoder, Progress, SyncEvent
 from rwkvsearch.indexer.scan import find_changes, read_files
 from rwkvsearch.indexer.sources import LOOSE, known_targets, resolve_roots
 from rwkvsearch.indexer.sync import Captions, SyncOptions, look_of, pipeline_of
+from rwkvsearch.indexer.tables import RootRow
 from rwkvsearch.indexer.texts import embed_texts
 
 SAMPLE = 200

@@ -13,8 +13,8 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from rwkvsearch.data.metadata import Metadata, merge
-from rwkvsearch.indexer.catalog import FileRow, ImageRow
 from rwkvsearch.indexer.library import chunks
+from rwkvsearch.indexer.tables import FileRow, ImageRow
 
 _NAMES = ("taken_at", "camera", "lens", "latitude", "longitude")
 _COLUMNS = [getattr(ImageRow, name) for name in _NAMES]

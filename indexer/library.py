@@ -22,16 +22,9 @@ from sqlalchemy.orm import Session
 
 from rwkvsearch.data.errors import LibraryBusy, LibraryError
 from rwkvsearch.data.members import read_member
-from rwkvsearch.indexer.catalog import (
-    WRITES,
-    EmbeddingRow,
-    FileRow,
-    ModelRow,
-    RootRow,
-    library_errors,
-    open_catalog,
-)
+from rwkvsearch.indexer.catalog import WRITES, library_errors, open_catalog
 from rwkvsearch.indexer.stats import LibraryStats, read_stats
+from rwkvsearch.indexer.tables import EmbeddingRow, FileRow, ModelRow, RootRow
 
 _CHUNK = 10_000  # values in one IN (...); SQLite's limit is 32,766
 

@@ -12,11 +12,11 @@ from sqlalchemy.orm import Session
 
 from rwkvsearch.data.images import IMAGE_SUFFIXES
 from rwkvsearch.data.walk import is_image_name
-from rwkvsearch.indexer.catalog import EmbeddingRow, FileRow, ImageRow, RootRow
 from rwkvsearch.indexer.found import Found, Known, Stat, shard_stamp
 from rwkvsearch.indexer.library import Library, chunks
 from rwkvsearch.indexer.look import Look, is_empty
 from rwkvsearch.indexer.sources import SHARD, Scope
+from rwkvsearch.indexer.tables import EmbeddingRow, FileRow, ImageRow, RootRow
 
 # Only the bytes of a file decide these, so there is no use in trying again before they change.
 SETTLED = frozenset({"empty file", "not an image", "truncated file"})

@@ -13,8 +13,8 @@ from sqlalchemy.orm import Session
 
 from rwkvsearch.data.errors import DataError
 from rwkvsearch.data.walk import is_image_name
-from rwkvsearch.indexer.catalog import FileRow, RootRow
 from rwkvsearch.indexer.found import shard_stamp
+from rwkvsearch.indexer.tables import FileRow, RootRow
 
 FOLDER, SHARD, LOOSE = "folder", "shard", "loose"
 _ANYWHERE = Path("/")

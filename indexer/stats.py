@@ -11,13 +11,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import exists, func, select
 from sqlalchemy.orm import Session
 
-from rwkvsearch.indexer.catalog import (
-    CaptionRow,
-    EmbeddingRow,
-    FileRow,
-    GenerationRow,
-    RootRow,
-)
+from rwkvsearch.indexer.tables import CaptionRow, EmbeddingRow, FileRow, GenerationRow, RootRow
 
 if TYPE_CHECKING:
     from rwkvsearch.indexer.library import ModelInfo

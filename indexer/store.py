@@ -8,7 +8,6 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from rwkvsearch.data.metadata import Metadata
-from rwkvsearch.indexer.catalog import FileRow
 from rwkvsearch.indexer.entries import (
     enter_beside,
     enter_embeddings,
@@ -21,6 +20,7 @@ from rwkvsearch.indexer.facts import images_told_by, settle_facts
 from rwkvsearch.indexer.found import Found
 from rwkvsearch.indexer.library import ModelInfo, chunks
 from rwkvsearch.indexer.prepare import Prepared
+from rwkvsearch.indexer.tables import FileRow
 from rwkvsearch.indexer.texts import CAPTION_SET, follow_files, tell_files, tell_images
 
 

@@ -18,7 +18,6 @@ from rwkvsearch.data.images import IMAGE_SUFFIXES
 from rwkvsearch.data.walk import Rules
 from rwkvsearch.indexer.ann.file import import_faiss
 from rwkvsearch.indexer.ann.publish import publish
-from rwkvsearch.indexer.catalog import RootRow
 from rwkvsearch.indexer.clock import Clock
 from rwkvsearch.indexer.entries import enter_model, forget_empty_roots, mark_gone, place_files
 from rwkvsearch.indexer.found import Found
@@ -30,6 +29,7 @@ from rwkvsearch.indexer.protocols import ImageEncoder, Progress, Stage, SyncEven
 from rwkvsearch.indexer.scan import Changes, find_changes
 from rwkvsearch.indexer.sources import known_targets, resolve_roots
 from rwkvsearch.indexer.store import store_texts
+from rwkvsearch.indexer.tables import RootRow
 from rwkvsearch.indexer.texts import embed_texts
 
 Captions = Mapping[Path, tuple[str, ...]]

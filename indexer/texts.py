@@ -9,10 +9,10 @@ from sqlalchemy import ColumnElement, delete, exists, insert, or_, select, updat
 from sqlalchemy.orm import Session
 
 from rwkvsearch.data.errors import ModelError
-from rwkvsearch.indexer.catalog import CaptionRow, FileRow, TextEmbeddingRow, TextRow
 from rwkvsearch.indexer.encode import to_halves
 from rwkvsearch.indexer.library import Library, ModelInfo, chunks
 from rwkvsearch.indexer.protocols import ImageEncoder
+from rwkvsearch.indexer.tables import CaptionRow, FileRow, TextEmbeddingRow, TextRow
 
 CAPTION_SET = "captions"
 _BATCH = 256

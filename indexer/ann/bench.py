@@ -33,9 +33,9 @@ from rwkvsearch.indexer.ann.synthetic import (
     root_of,
 )
 from rwkvsearch.indexer.blocks import Floats, blocks, newest_embedding
-from rwkvsearch.indexer.catalog import FileRow, ImageRow
 from rwkvsearch.indexer.library import Library, ModelInfo
 from rwkvsearch.indexer.search import SearchIndex
+from rwkvsearch.indexer.tables import FileRow, ImageRow
 
 Query = Callable[[Floats], object]
 Times = NDArray[np.float64]

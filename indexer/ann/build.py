@@ -13,8 +13,8 @@ from sqlalchemy import func, select
 from rwkvsearch.indexer.ann.file import AnnFile, import_faiss
 from rwkvsearch.indexer.ann.kinds import Kind
 from rwkvsearch.indexer.blocks import Block, Floats, Ids, Row, best_of, blocks
-from rwkvsearch.indexer.catalog import EmbeddingRow, TextEmbeddingRow
 from rwkvsearch.indexer.library import Library, ModelInfo, chunks
+from rwkvsearch.indexer.tables import EmbeddingRow, TextEmbeddingRow
 
 _TRAINING = 16  # rows a cell: at 4096 cells as good as faiss's 39, in half the time
 _LEAST_TRAINING = 16_384  # rows

@@ -15,8 +15,8 @@ from sqlalchemy.orm import Session
 from rwkvsearch.data.errors import LibraryError
 from rwkvsearch.indexer.ann.file import AnnFile, head_sha256, map_file, move_file
 from rwkvsearch.indexer.blocks import Ids, image_ids
-from rwkvsearch.indexer.catalog import GenerationRow, SettingRow
 from rwkvsearch.indexer.library import Library, ModelInfo
+from rwkvsearch.indexer.tables import GenerationRow, SettingRow
 
 
 @dataclass(frozen=True)

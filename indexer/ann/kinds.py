@@ -14,8 +14,8 @@ from typing import Final
 from sqlalchemy.orm import Session
 
 from rwkvsearch.data.errors import QueryError
-from rwkvsearch.indexer.catalog import SettingRow
 from rwkvsearch.indexer.library import ModelInfo
+from rwkvsearch.indexer.tables import SettingRow
 
 Search = dict[str, int]
 """How thoroughly a file is searched: `nprobe`, `ef`, `k_factor`, and `times`, see `SearchIndex`."""

@@ -15,7 +15,8 @@ import numpy as np
 from sqlalchemy import insert, select
 
 from rwkvsearch.indexer.blocks import BLOCK, Floats
-from rwkvsearch.indexer.catalog import (
+from rwkvsearch.indexer.library import Library, ModelInfo
+from rwkvsearch.indexer.tables import (
     EmbeddingRow,
     FileRow,
     ImageRow,
@@ -24,7 +25,6 @@ from rwkvsearch.indexer.catalog import (
     TextEmbeddingRow,
     TextRow,
 )
-from rwkvsearch.indexer.library import Library, ModelInfo
 
 MODEL, PREPROCESSING = "synthetic", "none"
 TEXT_PART = 2**40  # no image part

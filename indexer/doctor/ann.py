@@ -25,9 +25,9 @@ from rwkvsearch.indexer.ann.generation import (
 from rwkvsearch.indexer.ann.publish import publish
 from rwkvsearch.indexer.ann.tune import left_by_tune, remove_left_by_tune
 from rwkvsearch.indexer.blocks import BLOCK, MARGIN, Floats, Halves, Ids, image_ids
-from rwkvsearch.indexer.catalog import FileRow, GenerationRow, ImageRow
 from rwkvsearch.indexer.doctor.findings import Finding, fault, note, ok, some
 from rwkvsearch.indexer.library import Library, ModelInfo
+from rwkvsearch.indexer.tables import FileRow, GenerationRow, ImageRow
 
 _ASKED = 64  # candidates in which an embedding has to find itself
 _LEAST = 0.9  # share that does so in an ann that is not exact

@@ -10,11 +10,11 @@ from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from rwkvsearch.data.errors import LibraryError
-from rwkvsearch.indexer.catalog import FileRow, RootRow
 from rwkvsearch.indexer.doctor.findings import Finding, fault, note, ok, some
 from rwkvsearch.indexer.doctor.salvage import salvage
 from rwkvsearch.indexer.library import Library
 from rwkvsearch.indexer.sources import SHARD
+from rwkvsearch.indexer.tables import FileRow, RootRow
 
 Fix = Callable[[Library], None]
 

@@ -9,7 +9,9 @@ from sqlalchemy import Select, delete, exists, func, select, update
 from sqlalchemy.orm import Session
 
 from rwkvsearch.indexer.blocks import BLOCK, MARGIN
-from rwkvsearch.indexer.catalog import (
+from rwkvsearch.indexer.doctor.findings import Finding, fault, note, ok, some
+from rwkvsearch.indexer.library import Library, ModelInfo, chunks
+from rwkvsearch.indexer.tables import (
     EmbeddingRow,
     FileRow,
     GenerationRow,
@@ -17,8 +19,6 @@ from rwkvsearch.indexer.catalog import (
     ModelRow,
     TextEmbeddingRow,
 )
-from rwkvsearch.indexer.doctor.findings import Finding, fault, note, ok, some
-from rwkvsearch.indexer.library import Library, ModelInfo, chunks
 
 UNREAD = -1
 """The mtime of a file that the next sync reads again."""

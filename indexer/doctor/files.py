@@ -13,13 +13,13 @@ from sqlalchemy import func, select, update
 from rwkvsearch.data.images import system_reason
 from rwkvsearch.data.members import read_member
 from rwkvsearch.data.walk import find_images
-from rwkvsearch.indexer.catalog import FileRow, ImageRow, RootRow
 from rwkvsearch.indexer.doctor.embeddings import UNREAD, mark_unread
 from rwkvsearch.indexer.doctor.findings import Finding, fault, note, ok, some
 from rwkvsearch.indexer.entries import mark_gone
 from rwkvsearch.indexer.found import Stat
 from rwkvsearch.indexer.library import Library, chunks
 from rwkvsearch.indexer.sources import LOOSE, SHARD
+from rwkvsearch.indexer.tables import FileRow, ImageRow, RootRow
 
 _CHUNK = 5_000
 

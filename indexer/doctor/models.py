@@ -9,11 +9,11 @@ from sqlalchemy import func, select
 
 from rwkvsearch.data.errors import ImageError, LibraryError
 from rwkvsearch.data.images import read_picture
-from rwkvsearch.indexer.catalog import EmbeddingRow
 from rwkvsearch.indexer.doctor.embeddings import drop_embeddings
 from rwkvsearch.indexer.doctor.findings import Finding, WeightsCheck, fault, ok, some
 from rwkvsearch.indexer.library import IS_LIVE, Library, ModelInfo
 from rwkvsearch.indexer.protocols import ImageEncoder
+from rwkvsearch.indexer.tables import EmbeddingRow
 
 _ALIKE = 0.99
 """Least score of two embeddings of one picture; a lower precision and scaled decoding cost 1e-3."""

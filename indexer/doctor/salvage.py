@@ -13,8 +13,9 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from rwkvsearch.indexer.catalog import Table, library_errors, open_catalog
+from rwkvsearch.indexer.catalog import library_errors, open_catalog
 from rwkvsearch.indexer.library import Library
+from rwkvsearch.indexer.tables import Table
 
 _TEXTS = {"captions", "texts"}
 

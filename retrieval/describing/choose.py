@@ -11,8 +11,8 @@ from rwkvsearch.data.descriptions.protocols import Tagger
 from rwkvsearch.data.descriptions.texts import ImageSource, Item
 from rwkvsearch.data.descriptions.vocabulary import Word
 from rwkvsearch.data.errors import LibraryError, ModelError
-from rwkvsearch.indexer.catalog import FileRow, RootRow
 from rwkvsearch.indexer.library import Library
+from rwkvsearch.indexer.tables import FileRow, RootRow
 from rwkvsearch.retrieval.describing.command import CommandTagger
 from rwkvsearch.retrieval.describing.pipelines import Task, TransformersTagger
 from rwkvsearch.retrieval.models import DEFAULT_MODEL

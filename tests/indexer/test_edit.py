@@ -14,11 +14,11 @@ import pytest
 from sqlalchemy import func, select
 
 from rwkvsearch.data.errors import LibraryError
-from rwkvsearch.indexer.catalog import ImageRow, Table
 from rwkvsearch.indexer.edit import forget, forget_gone, relocate
 from rwkvsearch.indexer.library import Library
 from rwkvsearch.indexer.search import SearchIndex
 from rwkvsearch.indexer.sync import sync
+from rwkvsearch.indexer.tables import ImageRow, Table
 
 Paint = Callable[[Path, int], Path]
 

@@ -9,9 +9,10 @@ import pytest
 from sqlalchemy import inspect
 
 from rwkvsearch.data.errors import LibraryError
-from rwkvsearch.indexer.catalog import Table, open_catalog
+from rwkvsearch.indexer.catalog import open_catalog
 from rwkvsearch.indexer.library import Library
 from rwkvsearch.indexer.migrations import MIGRATIONS, SCHEMA_VERSION
+from rwkvsearch.indexer.tables import Table
 
 FIRST = """
 CREATE TABLE roots (id INTEGER NOT NULL, path BLOB NOT NULL, synced_at FLOAT,

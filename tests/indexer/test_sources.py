@@ -18,10 +18,10 @@ from sqlalchemy import select
 
 from rwkvsearch.data.errors import DataError, LibraryError
 from rwkvsearch.data.images import read_image
-from rwkvsearch.indexer.catalog import CaptionRow, FileRow, ImageRow, TextEmbeddingRow, TextRow
 from rwkvsearch.indexer.library import Library
 from rwkvsearch.indexer.protocols import SyncReport
 from rwkvsearch.indexer.sync import SyncOptions, sync
+from rwkvsearch.indexer.tables import CaptionRow, FileRow, ImageRow, TextEmbeddingRow, TextRow
 
 Paint = Callable[[Path, int], Path]
 

@@ -27,9 +27,9 @@ from PIL import Image
 from sqlalchemy import select
 
 from rwkvsearch.data.images import read_image
-from rwkvsearch.indexer.catalog import FileRow, ImageRow, RootRow
 from rwkvsearch.indexer.library import Library
 from rwkvsearch.indexer.search import SearchIndex
+from rwkvsearch.indexer.tables import FileRow, ImageRow, RootRow
 
 HERE = Path(__file__).parent
 STEPS = int(os.environ.get("TORTURE_STEPS", "14"))
@@ -318,7 +318,7 @@ def shown(library: Library) -> dict[str, str]:
 
 def embedded(library: Library) -> set[str]:
     """The contents that have an embedding, live or not."""
-    from rwkvsearch.indexer.catalog import EmbeddingRow
+    from rwkvsearch.indexer.tables import EmbeddingRow
 
     with library.read() as session:
         rows = select(ImageRow.content_hash).join(EmbeddingRow)

@@ -32,9 +32,9 @@ from rwkvsearch.indexer.ann.synthetic import (
     root_of,
 )
 from rwkvsearch.indexer.blocks import Ids, blocks
-from rwkvsearch.indexer.catalog import FileRow, GenerationRow
 from rwkvsearch.indexer.library import Library, ModelInfo
 from rwkvsearch.indexer.search import BRUTE_FORCE, SearchIndex, rescore
+from rwkvsearch.indexer.tables import FileRow, GenerationRow
 
 DIM, ROWS = 32, 2000
 SOURCE = Synthetic(DIM, clusters=60)

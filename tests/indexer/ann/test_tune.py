@@ -14,9 +14,9 @@ from rwkvsearch.indexer.ann.kinds import Kind
 from rwkvsearch.indexer.ann.publish import publish
 from rwkvsearch.indexer.ann.synthetic import MODEL, PREPROCESSING, Synthetic, fill
 from rwkvsearch.indexer.ann.tune import Measured, best_of_measured, choose_model, left_by_tune, tune
-from rwkvsearch.indexer.catalog import GenerationRow
 from rwkvsearch.indexer.library import Library, ModelInfo
 from rwkvsearch.indexer.search import SearchIndex
+from rwkvsearch.indexer.tables import GenerationRow
 
 DIM, ROWS, TEXTS = 32, 1500, 20
 
