@@ -56,7 +56,7 @@ def rescore(query: NDArray[np.float32], embeddings: NDArray[np.float16]) -> NDAr
 class SearchIndex:
     """The live images of one model as they were when it was opened, less those that have gone.
 
-    Safe among threads. `kind` is the FAISS string of its file, None if there is none; `ann_recall`
+    Safe among threads. `model` is the one it was opened for; `kind` is the FAISS string of its file, None if there is none; `ann_recall`
     the share of the exact best 10 that a search returns, as measured for the file; `exact` whether
     every search is exact without asking for it.
     """
@@ -66,7 +66,7 @@ class SearchIndex:
     ) -> None:
         """Use `SearchIndex.open`; `tune` hands in a generation that is not in use."""
         self._library = library
-        self._model = model
+        self.model = model
         generation = generation or open_generation(library, model)
         with library.read() as session:
             self._newest = newest_embedding(session, model)
@@ -98,10 +98,15 @@ class SearchIndex:
         """How many images there were at the first use."""
         return len(self._live)
 
+    @property
+    def size(self) -> int:
+        """How many images there are, with those in the file that have gone; known at once."""
+        return self._in_file + len(self._fresh[0])
+
     @cached_property
     def _live(self) -> Ids:
         with self._library.read() as session:
-            return image_ids(session, self._model, self._newest, live=True)
+            return image_ids(session, self.model, self._newest, live=True)
 
     def search(
         self,
@@ -120,7 +125,7 @@ class SearchIndex:
         Raises:
             QueryError: the queries have another dimension, or one has no direction.
         """
-        unit = _unit(queries, self._model.dim)
+        unit = _unit(queries, self.model.dim)
         self._count(len(unit))
         allowed = None if among is None else distinct(among.astype(np.int64))
         steps = [self._few, self._many, self._all]
@@ -161,12 +166,12 @@ class SearchIndex:
 
     def _truth(self, allowed: Ids | None) -> Iterator[Block]:
         if allowed is None:
-            yield from blocks(self._library, self._model, upto=self._newest, live=True)
+            yield from blocks(self._library, self.model, upto=self._newest, live=True)
             return
         for start in range(0, len(allowed), BLOCK):
             with self._library.read() as session:
-                rows = live_rows(session, self._model, allowed[start : start + BLOCK])
-            yield self._library.unpack(rows, self._model.dim)
+                rows = live_rows(session, self.model, allowed[start : start + BLOCK])
+            yield self._library.unpack(rows, self.model.dim)
 
     def _propose(
         self,
@@ -198,8 +203,8 @@ class SearchIndex:
     ) -> tuple[Floats, Ids, NDArray[np.bool_]]:
         """The best `k` of the proposals, and for which queries that is enough."""
         with self._library.read() as session:
-            rows = live_rows(session, self._model, distinct(np.concatenate(proposals)))
-        stored, embeddings = self._library.unpack(rows, self._model.dim)
+            rows = live_rows(session, self.model, distinct(np.concatenate(proposals)))
+        stored, embeddings = self._library.unpack(rows, self.model.dim)
         scores = np.full((len(queries), k), -np.inf, np.float32)
         ids = np.full((len(queries), k), -1, np.int64)
         for row, query in enumerate(queries):

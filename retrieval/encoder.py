@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import Callable, Sequence
-from typing import Self, get_args
+from typing import Self
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from rwkvsearch.retrieval.models import (
     EXACT,
     ModelCard,
     Precision,
+    checked_precision,
     checked_weights,
     read_card,
 )
@@ -74,9 +75,7 @@ class Encoder:
             ModelError: unknown or missing model, damaged weights, a device that is not there, or a
                 precision it does not have.
         """
-        if precision not in get_args(Precision):
-            known = ", ".join(get_args(Precision))
-            raise ModelError(f"no precision is called {precision!r}; there are {known}")
+        precision = checked_precision(precision)
         place = usable_device(device_name(device))
         if precision == "int8" and place.type != "cpu":
             raise ModelError(f"int8 runs on a CPU only, not on {place}: use bf16")
@@ -85,7 +84,7 @@ class Encoder:
     @property
     def model_id(self) -> str:
         """Name, weights and precision: embeddings under one id can be compared."""
-        return f"{self.card.name}-{self.card.sha256[:8]}-{self.precision}"
+        return self.card.id_of(self.precision)
 
     @property
     def preprocessing_id(self) -> str:
@@ -118,39 +117,56 @@ class Encoder:
 
     def encode_images(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
         """Return the embeddings `[B, D]` of RGB images of any size."""
-        size = (len(images), 3, self.image_size, self.image_size)
-        pixels = np.empty(size, np.float32)
-        for out, image in zip(pixels, images, strict=True):
-            out[:] = self.preprocess(image)
-        return self.encode_pixels(pixels)
+        return self.encode_pixels(self._pixels(images))
 
     def encode_pixels(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the embeddings `[B, D]` of pixels `[B, 3, S, S]`."""
         return self._encode(self._model.image, pixels, self.config.image.rows**2)
 
+    def encode_patches(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
+        """Return the patch tokens `[B, T, D]` of RGB images of any size, row by row.
+
+        Their mean over T, normalised, is the embedding.
+        """
+        return self._run(self._model.image.tokens, self._pixels(images), self.config.image.rows**2)
+
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return the embeddings `[B, D]` of texts; what is beyond the context is cut off."""
         return self._encode(self._model.text, self._tokenizer(texts), self.config.text.context)
 
+    def _pixels(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
+        pixels = np.empty((len(images), 3, self.image_size, self.image_size), np.float32)
+        for out, image in zip(pixels, images, strict=True):
+            out[:] = self.preprocess(image)
+        return pixels
+
     def _encode(
         self, tower: Callable[[Tensor], Tensor], inputs: NDArray[np.generic], tokens: int
     ) -> NDArray[np.float32]:
+        return self._run(
+            lambda part: functional.normalize(tower(part).float(), dim=-1), inputs, tokens
+        )
+
+    def _run(
+        self, function: Callable[[Tensor], Tensor], inputs: NDArray[np.generic], tokens: int
+    ) -> NDArray[np.float32]:
+        """Return `function` of all `inputs` `[B, ...]`, in micro-batches, as float32."""
         half = self.precision == "bf16" and self.device.type != "cpu"
 
-        def features(part: Tensor) -> Tensor:
+        def inferred(part: Tensor) -> Tensor:
             with (
                 torch.inference_mode(),
                 torch.autocast(self.device.type, torch.bfloat16, enabled=half),
             ):
-                return functional.normalize(tower(part).float(), dim=-1)
+                return function(part).float()
 
         if self.device.type == "cpu":
             parts = torch.from_numpy(inputs).tensor_split(_parts(len(inputs) * tokens))
-            result = torch.cat(map_on_cores(features, parts))
+            result = torch.cat(map_on_cores(inferred, parts))
         else:
-            result = self._staging.map(features, inputs)
-        embeddings: NDArray[np.float32] = result.numpy()
-        return embeddings
+            result = self._staging.map(inferred, inputs)
+        outputs: NDArray[np.float32] = result.numpy()
+        return outputs
 
 
 def _parts(tokens: int) -> int:

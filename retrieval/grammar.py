@@ -25,13 +25,13 @@ def parse(text: str) -> tuple[Term, ...]:
         QueryError: a term or everything is missing, a weight is 0, or nothing is asked for.
     """
     pieces = _OPERATOR.split(text.strip())
-    terms = [] if not pieces[0].strip() else [_term(pieces[0], "+")]
+    terms = [] if not pieces[0].strip() else [parse_term(pieces[0], "+")]
     if not terms and len(pieces) == 1:
         raise QueryError("the query is empty: describe what the picture shows")
     for sign, piece in zip(pieces[1::2], pieces[2::2], strict=True):
         if _OPERATOR.match(piece):
             raise QueryError(f"{text!r}: nothing stands behind a {sign}")
-        terms.append(_term(piece, sign))
+        terms.append(parse_term(piece, sign))
     if all(term.weight < 0 for term in terms):
         raise QueryError(f"{text!r} says only what is not wanted: add what is")
     return tuple(terms)
@@ -43,7 +43,8 @@ def unparse(terms: tuple[Term, ...]) -> str:
     return " ".join(parts).removeprefix("+ ")
 
 
-def _term(piece: str, sign: str) -> Term:
+def parse_term(piece: str, sign: str = "+") -> Term:
+    """One term, with its weight if it has one; `QueryError` for a weight of 0."""
     piece = piece.strip()
     weight = 1.0
     if match := _WEIGHT.match(piece):

@@ -11,7 +11,7 @@ import os
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast, get_args
 
 import platformdirs
 
@@ -81,6 +81,19 @@ class ModelCard:
     """Where the weights come from."""
     licence: str
     """Of the weights, which may differ from that of the code."""
+
+    def id_of(self, precision: Precision) -> str:
+        """Name, weights and precision: embeddings under one id can be compared."""
+        return f"{self.name}-{self.sha256[:8]}-{precision}"
+
+
+def checked_precision(name: str) -> Precision:
+    """Return the precision called `name`; an unknown name is a `ModelError`."""
+    for precision in get_args(Precision):
+        if precision == name:
+            return cast(Precision, precision)
+    known = ", ".join(get_args(Precision))
+    raise ModelError(f"no precision is called {name!r}; there are {known}")
 
 
 def home_folder() -> Path:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from rwkvsearch.data.errors import QueryError
@@ -23,7 +25,7 @@ class Crop(NamedTuple):
 
 @dataclass(frozen=True)
 class Term:
-    """One part of a query: `text`, or a picture as exactly one of `path`, `image`, `image_id`.
+    """One part of a query: `text`, or exactly one of `path`, `image`, `image_id`, `embedding`.
 
     A negative `weight` turns away from what the term shows; it is never 0.
     """
@@ -34,6 +36,8 @@ class Term:
     """RGB."""
     image_id: int | None = None
     """Of an image in the library."""
+    embedding: NDArray[np.float32] | None = field(default=None, compare=False)
+    """`[D]`, of any length."""
     weight: float = 1.0
     crop: Crop | None = None
     """Only this part of the picture."""
@@ -50,7 +54,9 @@ class Term:
             return str(self.path) if self.path.is_absolute() else f"./{self.path}"
         if self.image_id is not None:
             return f"image {self.image_id}"
-        return self.text if self.image is None else "a picture"
+        if self.image is not None:
+            return "a picture"
+        return self.text if self.embedding is None else "an embedding"
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,11 @@
 """Options that many commands share, and what they stand for."""
 
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+from functools import wraps
+from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
@@ -43,3 +47,39 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.
 def library_folder(path: Path | None) -> Path:
     """The folder of the library: what is asked for, else `$RWKVSEARCH_HOME` or its default."""
     return path or home_folder()
+
+
+def flat(command: Callable[..., None]) -> Callable[..., None]:
+    """Let a command take the fields of its dataclass parameters as parameters of their own.
+
+    So commands share groups of options: each field is an annotated option with a default.
+    """
+    groups: dict[str, type] = {}
+    parameters: list[Parameter] = []
+    hints = get_type_hints(command, include_extras=True)
+    for name, parameter in signature(command).parameters.items():
+        hint = hints[name]
+        if not is_dataclass(hint):
+            parameters.append(parameter.replace(annotation=hint, kind=Parameter.KEYWORD_ONLY))
+            continue
+        groups[name] = hint  # type: ignore[assignment]
+        of_group = get_type_hints(hint, include_extras=True)
+        parameters += [
+            Parameter(
+                field.name,
+                Parameter.KEYWORD_ONLY,
+                default=field.default,
+                annotation=of_group[field.name],
+            )
+            for field in fields(hint)
+        ]
+
+    @wraps(command)
+    def gathered(**values: Any) -> None:
+        for name, group in groups.items():
+            values[name] = group(**{field.name: values.pop(field.name) for field in fields(group)})
+        command(**values)
+
+    gathered.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+    gathered.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return gathered

@@ -1,0 +1,56 @@
+"""An installed model; its weights are read, and torch is imported, when it is first used."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from rwkvsearch.data.preprocess import PREPROCESSING_ID
+from rwkvsearch.retrieval.models import ModelCard, Precision, checked_precision, read_card
+from rwkvsearch.retrieval.rwkv_clip.config import ModelConfig
+
+if TYPE_CHECKING:
+    from rwkvsearch.retrieval.encoder import Encoder
+
+
+class LazyEncoder:
+    """What an engine needs of an `Encoder`; its identity comes from the card alone."""
+
+    def __init__(self, card: ModelCard, device: str | None, precision: Precision) -> None:
+        """Use `LazyEncoder.of`."""
+        config = ModelConfig.from_dict(card.config)
+        self.card = card
+        self.precision = checked_precision(precision)
+        self.model_id = card.id_of(precision)
+        self.image_size = config.image.image_size
+        self.preprocessing_id = f"{PREPROCESSING_ID}-{self.image_size}"
+        self._device = device
+
+    @classmethod
+    def of(cls, name: str, device: str | None, precision: Precision) -> Self:
+        """The model called `name`; `ModelError` if it is not installed or its card is damaged."""
+        return cls(read_card(name), device, precision)
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """The model itself, loaded at the first use.
+
+        Raises:
+            ModelError: damaged weights, or a device that cannot be used.
+        """
+        from rwkvsearch.retrieval.encoder import Encoder
+
+        return Encoder.load(self.card.name, device=self._device, precision=self.precision)
+
+    def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """As `Encoder.encode_texts`."""
+        return self.encoder.encode_texts(texts)
+
+    def encode_images(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
+        """As `Encoder.encode_images`."""
+        return self.encoder.encode_images(images)
