@@ -36,6 +36,21 @@ def preprocess(image: Image.Image, size: int) -> NDArray[np.float32]:
     return normalise(np.asarray(image))
 
 
+def seen_part(width: int, height: int, size: int) -> tuple[float, float, float, float]:
+    """What `preprocess` leaves of a picture: left, top, right, bottom, in its own pixels."""
+    short = min(width, height)
+    (left, right), (top, bottom) = (_seen_along(side, short, size) for side in (width, height))
+    return left, top, right, bottom
+
+
+def _seen_along(side: int, short: int, size: int) -> tuple[float, float]:
+    middle = min(side, short * (MAX_RESIZED // size**2))
+    resized = size * middle // short
+    scale, begin = middle / resized, (side - middle) // 2
+    first = begin + scale * round((resized - size) / 2)
+    return first, first + scale * size
+
+
 def normalise(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Return uint8 `[S, S, 3]` as normalised float32 `[3, S, S]`."""
     # [3, S, S] first: the same numbers ten times as fast as over the innermost three.

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rwkvsearch.data.preprocess import MEAN, STD, normalise, preprocess
+from rwkvsearch.data.preprocess import MEAN, STD, normalise, preprocess, seen_part
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "pixels.npz"
 
@@ -88,3 +88,29 @@ def test_channels_and_axes_keep_their_places() -> None:
     rgb[0, 7, 0] = rgb[7, 0, 2] = 255  # red top right, blue bottom left
     pixels = normalise(rgb)
     assert [tuple(map(int, index)) for index in np.argwhere(pixels > 0)] == [(0, 0, 7), (2, 7, 0)]
+
+
+@pytest.mark.parametrize(
+    ("width", "height"), [(48, 48), (100, 31), (31, 100), (640, 481), (333, 500), (40, 30_000)]
+)
+@pytest.mark.parametrize("size", [32, 112])
+def test_the_seen_part_is_what_is_left(width: int, height: int, size: int) -> None:
+    """In a picture whose colours tell the place, the outermost pixels left tell its edges."""
+    across, down = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
+    places = np.stack([across * 200 / width, down * 200 / height, 0 * down], axis=2) + 20
+    picture = Image.fromarray(np.round(places).astype(np.uint8))
+    pixels = preprocess(picture, size) * STD[:, None, None] + MEAN[:, None, None]
+    across, down = (255 * pixels[:2] - 20) / 200
+    left, top, right, bottom = seen_part(width, height, size)
+    half = (right - left) / size / 2  # a pixel of the result is told by its centre
+    for values, first, last, side in (
+        (across[3], left, right, width),
+        (down[:, 3], top, bottom, height),
+    ):
+        middle = values[3:-3] * side  # the outermost lack a neighbour to be smooth with
+        np.testing.assert_allclose(
+            (middle[0], middle[-1]),
+            (first + 7 * half, last - 7 * half),
+            atol=0.01 * side + half / 2,
+        )
+    assert 0 <= left < right <= width + 1e-9 and 0 <= top < bottom <= height + 1e-9
