@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isqrt
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,11 +21,19 @@ from rwkvsearch.data.errors import QueryError
 from rwkvsearch.data.preprocess import seen_part
 from rwkvsearch.retrieval.heat import Panel, draw
 
-if TYPE_CHECKING:
-    from rwkvsearch.retrieval.encoder import Encoder
-
 WeightedTerm = tuple[str, float, NDArray[np.float32]]
 """The name of a term, its weight in any unit, and its unit embedding `[D]`."""
+
+
+class PatchEncoder(Protocol):
+    """What is needed of an `Encoder`."""
+
+    @property
+    def image_size(self) -> int:
+        """Height and width of the input S, pixels."""
+
+    def encode_patches(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
+        """As `Encoder.encode_patches`."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +73,8 @@ class Explanation:
     @property
     def patches(self) -> NDArray[np.float64]:
         """`[rows, rows]`, of which `score` is the mean: what all terms add in each patch."""
-        return np.sum([part.weight * part.patches for part in self.parts], axis=0)
+        whole: NDArray[np.float64] = np.sum([p.weight * p.patches for p in self.parts], axis=0)
+        return whole
 
     def words(self, score: float | None = None) -> str:
         """One line: the score, then each term with its own score and its share in the whole.
@@ -85,7 +94,9 @@ class Explanation:
         return f"{said} ({100 * part.added / self.score:+.0f} %)"
 
 
-def explain(encoder: Encoder, image: Image.Image, terms: Sequence[WeightedTerm]) -> Explanation:
+def explain(
+    encoder: PatchEncoder, image: Image.Image, terms: Sequence[WeightedTerm]
+) -> Explanation:
     """Take the score of an RGB image apart; its parts are in the order of `terms`.
 
     Decode a file with `min_side=encoder.image_size`, as it was indexed, and the score is the
@@ -110,7 +121,7 @@ def explain(encoder: Encoder, image: Image.Image, terms: Sequence[WeightedTerm])
 
 
 def why_picture(
-    encoder: Encoder,
+    encoder: PatchEncoder,
     image: Image.Image,
     terms: Sequence[WeightedTerm],
     score: float | None = None,

@@ -96,7 +96,8 @@ def _linear_rgb(
         ]
     )
     cones = (np.stack([lightness, a, b], axis=1) @ to_cones.T) ** 3
-    return np.clip(cones @ to_rgb.T, 0, 1)
+    linear: NDArray[np.float64] = np.clip(cones @ to_rgb.T, 0, 1)
+    return linear
 
 
 def _dimmed(picture: Image.Image, box: tuple[int, int, int, int]) -> Image.Image:
