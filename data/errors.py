@@ -6,7 +6,8 @@ RwkvSearchError
 ├── ModelError          unknown model, bad weights, wrong config, missing backend
 ├── LibraryError        no library, wrong model for it, cannot be written
 │   └── LibraryBusy     another process is writing to it
-└── QueryError          a query that cannot be answered as asked
+├── QueryError          a query that cannot be answered as asked
+└── DaemonError         the process that answers queries cannot be started
 """
 
 
@@ -44,3 +45,7 @@ class LibraryBusy(LibraryError):
 
 class QueryError(RwkvSearchError):
     """A query cannot be answered as asked."""
+
+
+class DaemonError(RwkvSearchError):
+    """The process that answers queries at once cannot be started."""

@@ -3,13 +3,15 @@
 import os
 import sys
 import warnings
+from functools import cache
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from rwkvsearch.data.errors import QueryError, RwkvSearchError
 from rwkvsearch.retrieval.models import EXACT, Precision
+from rwkvsearch.ui.daemon_commands import daemon_app
 from rwkvsearch.ui.describe import describe
 from rwkvsearch.ui.doctor import doctor
 from rwkvsearch.ui.dupes import dupes
@@ -26,6 +28,9 @@ from rwkvsearch.ui.training import train
 from rwkvsearch.ui.tune import tune
 from rwkvsearch.ui.watch import watch
 
+if TYPE_CHECKING:
+    from rwkvsearch.ui.engines import Engines
+
 app = typer.Typer(
     name="rwkvsearch",
     help="Find any picture in your folders by describing it, or by showing another one.",
@@ -37,6 +42,7 @@ model_app = typer.Typer(no_args_is_help=True, help="List, describe and fetch mod
 bench_app = typer.Typer(no_args_is_help=True, help="Measure a model on your own data.")
 app.add_typer(model_app, name="model")
 app.add_typer(bench_app, name="bench")
+app.add_typer(daemon_app, name="daemon")
 
 BenchPrecisionOption = Annotated[
     Precision, typer.Option("--precision", help="fp32 is exact; bf16 and int8 are faster.")
@@ -54,11 +60,26 @@ def main() -> None:
     for stream in filter(None, (sys.stdout, sys.stderr)):  # None when closed
         # As file names are decoded, so that each is printed byte for byte.
         stream.reconfigure(encoding=sys.getfilesystemencoding(), errors="surrogateescape")
+    run()
+
+
+def run(
+    arguments: list[str] | None = None, name: str | None = None, engines: "Engines | None" = None
+) -> None:
+    """Run a command, by default that of this process, which always ends in `SystemExit`.
+
+    `name` is what the program was called by; `engines` lends it engines that are kept open.
+    """
     try:
-        app()
+        _command()(arguments, name, obj=engines)
     except (RwkvSearchError, OSError) as error:
         typer.echo(f"rwkvsearch: {error}", err=True)
         raise SystemExit(1) from None
+
+
+@cache
+def _command() -> Any:
+    return typer.main.get_command(app)
 
 
 def _show_version(wanted: bool) -> None:
@@ -97,7 +118,7 @@ def query(
     as_paths: Annotated[bool, typer.Option("--paths", help="Print paths only.")] = False,
 ) -> None:
     """Find pictures by words, or by a picture."""
-    from rwkvsearch.ui.render import hits_as_json, hits_as_table
+    from rwkvsearch.ui.results import hits_as_json, hits_as_table
 
     if (text is None) == (image is None):
         raise typer.BadParameter("give either words or --image FILE")

@@ -1,0 +1,44 @@
+"""Whether a library has changed since it was looked at: cheap enough to ask before each query."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from rwkvsearch.indexer.catalog import library_errors
+from rwkvsearch.indexer.unwritable import connect_read_only
+
+State = tuple[object, ...]
+
+
+class Freshness:
+    """A connection of its own to `library.sqlite`, which counts what others commit. Close it."""
+
+    def __init__(self, library: Path) -> None:
+        """Raises `LibraryError` if there is no database that can be read."""
+        self._database = library.absolute() / "library.sqlite"
+        with library_errors(self._database):
+            self._connection = connect_read_only(self._database)
+
+    def state(self) -> State | None:
+        """What differs after any commit, or once another file is in its place; None if it is gone.
+
+        `data_version` is exact, but blind where the database can only be read as immutable and
+        where the file was replaced; the stat of the file sees those.
+        """
+        with library_errors(self._database):
+            version = self._connection.execute("PRAGMA data_version").fetchone()[0]
+        try:
+            found = self._database.stat()
+        except OSError:
+            return None
+        waiting = 0
+        with suppress(OSError):
+            waiting = os.stat(f"{self._database}-wal").st_size  # noqa: PTH116
+        frozen = self._connection.frozen and (found.st_size, found.st_mtime_ns, waiting > 0)
+        return found.st_dev, found.st_ino, version, frozen
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()

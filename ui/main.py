@@ -1,0 +1,173 @@
+"""Where the console script begins: a `query` is answered by the daemon, if one runs.
+
+What is imported here is all that a warm query costs beside the start of Python: nothing of typer,
+nothing of the package. Whatever goes wrong before there is an answer, the command runs as it would
+without a daemon, so that no query is lost.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import stat
+import sys
+import zlib
+
+HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120
+VERSION = f"1 {sys.version_info[0]}.{sys.version_info[1]} {HERE}"
+"""Of the protocol, of Python, and where the package lies: a daemon answers only its own."""
+MOST_ASKED = 1 << 20  # bytes
+MOST_ANSWERED = 1 << 28  # bytes
+PATIENCE = 5.0
+"""Seconds until the daemon has to begin with a query; it has one at a time."""
+_LONGEST_NAME = 100  # bytes; the system takes 104 or 108
+
+
+def main() -> None:
+    """Run the command line, by the daemon if it can."""
+    if _is_for_daemon(sys.argv[1:]) and (answer := ask(sys.argv)):
+        raise SystemExit(deliver(answer))
+    from rwkvsearch.ui.cli import main as run
+
+    run()
+
+
+def _is_for_daemon(arguments: list[str]) -> bool:
+    """Whether it is a query, with streams to write to, that reads nothing from stdin."""
+    return (
+        arguments[:1] == ["query"]
+        and not any(word == "-" or word.endswith("=-") for word in arguments)
+        and None not in (sys.stdin, sys.stdout, sys.stderr)
+        and "_RWKVSEARCH_COMPLETE" not in os.environ
+    )
+
+
+def socket_path() -> str:
+    """Where the user's daemon listens: in a folder that nobody else may enter."""
+    user = os.geteuid()
+    base = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{user}"
+    folder, name = f"{base}/rwkvsearch", "daemon.sock"
+    shared = os.environ.get("TMPDIR") or "/tmp"
+    if not os.path.isdir(base):  # noqa: PTH112
+        folder = f"{shared}/rwkvsearch-{user}"
+    elif len(os.fsencode(f"{folder}/{name}")) > _LONGEST_NAME:
+        folder = f"/tmp/rwkvsearch-{user}-{zlib.crc32(os.fsencode(folder)):08x}"
+    return f"{folder}/{name}"
+
+
+def is_private(folder: str) -> bool:
+    """Whether a folder is the user's own, and nobody else may enter it."""
+    found = os.lstat(folder)
+    return (
+        stat.S_ISDIR(found.st_mode)
+        and found.st_uid == os.geteuid()
+        and not stat.S_IMODE(found.st_mode) & 0o077
+    )
+
+
+def connect() -> socket.socket:
+    """A connection to the daemon; `OSError` if there is none, or none that can be trusted."""
+    path = socket_path()
+    if not is_private(os.path.dirname(path)):  # noqa: PTH120
+        raise PermissionError(f"{path}: others may enter its folder")
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.settimeout(PATIENCE)
+        connection.connect(path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def ask(argv: list[str]) -> dict[str, object] | None:
+    """The daemon's answer to a command, None if it cannot give one.
+
+    The answer has `code`, the exit code, and `output`, what to write: pairs of 1 (stdout) or 2
+    (stderr) and a text whose surrogates stand for undecodable bytes.
+    """
+    try:
+        mask = os.umask(0o077)
+        os.umask(mask)
+        here = os.stat(".")  # noqa: PTH116
+        question = {
+            "do": "run",
+            "version": VERSION,
+            "argv": argv,
+            "cwd": os.getcwd(),  # noqa: PTH109
+            "place": [here.st_dev, here.st_ino],
+            "umask": mask,
+            "encoding": sys.getfilesystemencoding(),
+            "environ": dict(os.environ) | _terminal_size(),
+            "terminal": [sys.stdout.isatty(), sys.stderr.isatty()],
+        }
+        with connect() as connection:
+            send(connection, question)
+            if not receive(connection, MOST_ANSWERED).get("begun"):
+                return None
+            connection.settimeout(None)
+            answer = receive(connection, MOST_ANSWERED)
+        whole = isinstance(answer["code"], int) and all(
+            to in (1, 2) and isinstance(text, str) for to, text in answer["output"]
+        )
+        return answer if whole else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+def deliver(answer: dict) -> int:
+    """Write an answer to stdout and stderr; the exit code."""
+    try:
+        for to, text in answer["output"]:
+            stream = (sys.stdout if to == 1 else sys.stderr).buffer
+            stream.write(text.encode("utf-8", "surrogateescape"))
+            stream.flush()
+    except BrokenPipeError:  # as in `rwkvsearch query ... | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
+    return answer["code"]
+
+
+def send(connection: socket.socket, message: dict[str, object]) -> None:
+    """Send one message: four bytes that say how long it is, then JSON."""
+    content = json.dumps(message).encode()
+    connection.sendall(len(content).to_bytes(4, "big") + content)
+
+
+def receive(connection: socket.socket, most: int) -> dict:
+    """Receive one message of `most` bytes at most.
+
+    Raises:
+        ValueError: it is too long, breaks off or is no JSON object.
+        OSError: the connection has failed, or nothing came in time.
+    """
+    size = int.from_bytes(_read(connection, 4), "big")
+    if size > most:
+        raise ValueError(f"a message of {size:,} bytes")
+    message = json.loads(_read(connection, size))
+    if not isinstance(message, dict):
+        raise ValueError("a message that is no object")
+    return message
+
+
+def _read(connection: socket.socket, size: int) -> bytes:
+    parts = bytearray()
+    while len(parts) < size:
+        part = connection.recv(min(size - len(parts), 1 << 16))
+        if not part:
+            raise ValueError("a message that breaks off")
+        parts += part
+    return bytes(parts)
+
+
+def _terminal_size() -> dict[str, str]:
+    """What `shutil.get_terminal_size` would find out here, as it takes it from the environment."""
+    try:
+        columns, lines = os.get_terminal_size(1)
+    except OSError:
+        return {}
+    size = {"COLUMNS": columns, "LINES": lines}
+    return {name: str(n) for name, n in size.items() if n and not os.environ.get(name)}
