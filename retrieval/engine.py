@@ -1,9 +1,16 @@
-"""Search a library: the library twin of `rwkvsearch query`."""
+"""Search a library: the library twin of `rwkvsearch query`.
 
-from dataclasses import dataclass
+A query whose texts were asked for before is answered without importing torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Self, get_args
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,27 +18,27 @@ from PIL import Image
 
 from rwkvsearch.data.errors import QueryError
 from rwkvsearch.data.images import read_image
+from rwkvsearch.indexer.background import Background
+from rwkvsearch.indexer.filters import images_passing
 from rwkvsearch.indexer.library import Library
-from rwkvsearch.indexer.search import SearchIndex
-from rwkvsearch.retrieval.encoder import Encoder
-from rwkvsearch.retrieval.models import DEFAULT_MODEL, EXACT, Precision, known_models
+from rwkvsearch.indexer.search import SearchIndex, rescore
+from rwkvsearch.indexer.text_search import best_texts, texts_of
+from rwkvsearch.retrieval.choose import choose_model
+from rwkvsearch.retrieval.confidence import Confidence, neutral_captions
+from rwkvsearch.retrieval.explain import why_picture
+from rwkvsearch.retrieval.lazy_encoder import LazyEncoder
+from rwkvsearch.retrieval.models import Precision
+from rwkvsearch.retrieval.query import Hit, Query, Term, TextHit
+from rwkvsearch.retrieval.ranking import Ranking, query_vectors
+from rwkvsearch.retrieval.terms import QueryEncoder, TermEncoder
 
+__all__ = ["Hit", "Query", "SearchEngine", "Term", "TextHit"]
 
-@dataclass(frozen=True)
-class Hit:
-    """One result: higher `score` (cosine, -1 to 1) is better."""
+SHOWN_SIDE = 512
+"""Height in pixels at which a heat map is drawn, at most."""
 
-    rank: int
-    """From 1."""
-    image_id: int
-    paths: tuple[Path, ...]
-    """Every file with this content, at least one."""
-    score: float
-
-    @property
-    def path(self) -> Path:
-        """The first file with this content."""
-        return self.paths[0]
+Floats = NDArray[np.float32]
+Ids = NDArray[np.int64]
 
 
 class SearchEngine:
@@ -40,11 +47,13 @@ class SearchEngine:
     The images are those that were in the library when it was opened.
     """
 
-    def __init__(self, library: Library, encoder: Encoder) -> None:
+    def __init__(self, library: Library, encoder: QueryEncoder) -> None:
         """Use `SearchEngine.open`, or hand in an open library and the encoder it was made with."""
         self.library = library
         self.encoder = encoder
         self._index = SearchIndex.open(library, encoder.model_id, encoder.preprocessing_id)
+        self.model = self._index.model
+        self._embed = TermEncoder(library, self.model, encoder)
 
     @classmethod
     def open(
@@ -64,7 +73,7 @@ class SearchEngine:
         library = Library.open(path)
         try:
             name, precision = choose_model(library, model, precision)
-            return cls(library, Encoder.load(name, device=device, precision=precision))
+            return cls(library, LazyEncoder.of(name, device, precision))
         except BaseException:
             library.close()
             raise
@@ -88,42 +97,149 @@ class SearchEngine:
 
     def query(self, text: str, k: int = 10) -> list[Hit]:
         """Return the `k` images that fit `text` best, fewer if the library has fewer."""
-        if not text.strip():
-            raise QueryError("the query is empty: describe what the picture shows")
-        return self.search(self.encoder.encode_texts([text])[0], k)
+        return self.run(Query((Term(text),), k=k))
 
     def query_image(self, image: Image.Image | Path, k: int = 10) -> list[Hit]:
         """Return the `k` images most like `image`, a file or an RGB image."""
-        if isinstance(image, Path):
-            image = read_image(image, min_side=self.encoder.image_size)
-        return self.search(self.encoder.encode_images([image])[0], k)
+        term = Term(path=image) if isinstance(image, Path) else Term(image=image)
+        return self.run(Query((term,), k=k))
 
     def search(self, embedding: NDArray[np.float32], k: int = 10) -> list[Hit]:
         """Return the `k` images nearest to an embedding `[D]`; equal scores by image id."""
-        if k < 1:
-            raise QueryError(f"k must be at least 1, not {k}")
-        scores, ids = self._index.search(embedding[None], k)
-        paths = self.library.paths_of(ids[0].tolist())
-        return [
-            Hit(rank, image_id, tuple(paths[image_id]), score)
-            for rank, (image_id, score) in enumerate(
-                zip(ids[0].tolist(), scores[0].tolist(), strict=True), start=1
+        return self.run(Query((Term(embedding=embedding),), k=k))
+
+    def run(self, query: Query) -> list[Hit]:
+        """Return the hits of a query, best first, equal ones by image id.
+
+        Raises:
+            QueryError: a term is empty, not in the library, or they cancel each other out.
+            ImageError: a picture that is asked for cannot be read.
+            ModelError: the model cannot be loaded.
+        """
+        embeddings = self._embed(query.terms)
+        vectors = query_vectors(query, embeddings, self._background.embeddings)
+        with self.library.read() as session:
+            among = images_passing(session, query.filters) if query.filters else None
+        ranking = Ranking(self.library, self.model, self._index, self._background, vectors, among)
+        ids, scores = self._page(query, ranking)
+        return self._hits(query, embeddings, ranking, ids, scores)
+
+    @property
+    def how(self) -> str:
+        """Whether everything is compared, or how much of the exact best is found."""
+        if self._index.exact:
+            return "exact"
+        return f"{self._index.kind}, ann_recall@10 {self._index.ann_recall:.3f}; scores are exact"
+
+    def why(self, query: Query, hit: Hit) -> tuple[Image.Image, str]:
+        """Return the picture of a hit with a heat map of what fits, and the same in words.
+
+        Raises:
+            LibraryError: the picture cannot be read now.
+        """
+        embeddings = self._embed(query.terms)
+        vectors = query_vectors(query, embeddings, self._background.embeddings)
+        with self.library.open_image(hit.image_id) as stream:
+            seen = read_image(stream, min_side=self.encoder.image_size)
+            stream.seek(0)
+            shown = read_image(stream, min_side=SHOWN_SIDE // 2)
+        shown.thumbnail((2 * SHOWN_SIDE, SHOWN_SIDE))
+        # Every vector is a sum of the terms: these are their weights in the one that decided.
+        vector = vectors[np.argmin(abs(self._cosines(vectors, hit.image_id) - hit.score))]
+        weights = np.linalg.lstsq(embeddings.T.astype(np.float64), vector, rcond=None)[0]
+        terms = [
+            (term.name, round(float(weight), 6), embedding)
+            for term, weight, embedding in zip(query.terms, weights, embeddings, strict=True)
+        ]
+        return why_picture(self.encoder, seen, terms, hit.score, shown=shown)
+
+    def texts(self, query: Query, corpus: Sequence[str] | None = None) -> list[TextHit]:
+        """Return the texts that fit best: of the library's captions, or of `corpus`.
+
+        Raises:
+            QueryError: as `run`; that there are no texts; or filters, which only images have.
+        """
+        if query.filters or query.diverse or query.min_confidence:
+            raise QueryError("texts cannot be filtered: filters are for images")
+        vectors = query_vectors(
+            replace(query, every=False), self._embed(query.terms), self._background.embeddings
+        )
+        wanted = query.offset + query.k
+        if corpus is not None:
+            found = _best_of_corpus(corpus, self._embed.plain_texts(corpus) @ vectors[0], wanted)
+        else:
+            found = self._best_of_library(vectors[0], wanted)
+        return [replace(hit, rank=rank) for rank, hit in enumerate(found, start=1)][query.offset :]
+
+    def _best_of_library(self, vector: Floats, k: int) -> list[TextHit]:
+        scores, ids = best_texts(self.library, self.model, vector, k)
+        if not len(ids):
+            raise QueryError(
+                "this library has no texts: index pictures with captions beside them, or name a "
+                "file of texts with --captions"
             )
-            if paths.get(image_id)
+        known = texts_of(self.library, ids.tolist())
+        return [
+            TextHit(0, known[text_id][0], score, known[text_id][1])
+            for score, text_id in zip(scores.tolist(), ids.tolist(), strict=True)
+            if text_id in known
         ]
 
+    @cached_property
+    def _background(self) -> Background:
+        return Background.read(self.library, self.model)
 
-def choose_model(
-    library: Library | None, model: str | None = None, precision: Precision | None = None
-) -> tuple[str, Precision]:
-    """Return the name and precision to use: what is asked for, completed from the library.
+    @cached_property
+    def _confidence(self) -> Confidence:
+        return Confidence(self._background.embeddings, self._embed.texts(neutral_captions()))
 
-    An open name is that of the library's only known model, else the default; an open precision is
-    the most exact one that this model has in the library, else fp32.
-    """
-    ids = [info.model_id for info in library.models()] if library else []
-    names = [name for name in known_models() if any(i.startswith(f"{name}-") for i in ids)]
-    name = model or (names[0] if len(names) == 1 else DEFAULT_MODEL)
-    own = [i for i in ids if i.startswith(f"{name}-")]
-    precisions = [p for p in get_args(Precision) if any(i.endswith(f"-{p}") for i in own)]
-    return name, precision or (precisions[0] if precisions else EXACT)
+    def _page(self, query: Query, ranking: Ranking) -> tuple[Ids, Floats]:
+        """Of the ranking, what the query asks for: ids `[n]` and scores `[P, n]`."""
+        wanted = query.offset + query.k
+        ids, scores = ranking.top(wanted)
+        return ids[query.offset :], scores[:, query.offset :]
+
+    def _hits(
+        self, query: Query, embeddings: Floats, ranking: Ranking, ids: Ids, scores: Floats
+    ) -> list[Hit]:
+        if not len(ids):
+            return []
+        weakest = ranking.standings(scores).argmin(axis=0) if len(scores) > 1 else 0 * ids
+        confidences = self._confidences(ranking.vectors, scores)
+        parts = self._parts(embeddings, ids)
+        paths = self.library.paths_of(ids.tolist())
+        return [
+            Hit(
+                query.offset + at + 1,
+                image_id,
+                tuple(paths[image_id]),
+                float(scores[weakest[at], at]),
+                float(confidences[at]),
+                tuple(parts[:, at].tolist()),
+            )
+            for at, image_id in enumerate(ids.tolist())
+            if image_id in paths and confidences[at] >= query.min_confidence
+        ]
+
+    def _confidences(self, vectors: Floats, scores: Floats) -> Floats:
+        """The confidence `[n]` in the weakest of the vectors."""
+        each = [
+            self._confidence.of(vector, of_vector, self._index.size)
+            for vector, of_vector in zip(vectors, scores, strict=True)
+        ]
+        return np.minimum.reduce(each)
+
+    def _parts(self, embeddings: Floats, ids: Ids) -> Floats:
+        """The cosine of every term with every hit, `[T, n]`."""
+        there, stored = self.library.embeddings_of(self.model, ids.tolist())
+        at = np.searchsorted(there, ids)
+        return np.stack([rescore(embedding, stored[at]) for embedding in embeddings])
+
+    def _cosines(self, vectors: Floats, image_id: int) -> Floats:
+        """The cosine `[P]` of each vector with one image."""
+        return self._parts(vectors, np.array([image_id], np.int64))[:, 0]
+
+
+def _best_of_corpus(corpus: Sequence[str], scores: Floats, k: int) -> list[TextHit]:
+    best = np.argsort(-scores, kind="stable")[:k]
+    return [TextHit(0, corpus[row], float(scores[row])) for row in best.tolist()]

@@ -54,3 +54,7 @@ class LazyEncoder:
     def encode_images(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
         """As `Encoder.encode_images`."""
         return self.encoder.encode_images(images)
+
+    def encode_patches(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
+        """As `Encoder.encode_patches`."""
+        return self.encoder.encode_patches(images)

@@ -34,6 +34,7 @@ class QueryEncoder(Protocol):
     def image_size(self) -> int: ...  # noqa: D102
     def encode_texts(self, texts: Sequence[str]) -> Floats: ...  # noqa: D102
     def encode_images(self, images: Sequence[Image.Image]) -> Floats: ...  # noqa: D102
+    def encode_patches(self, images: Sequence[Image.Image]) -> Floats: ...  # noqa: D102
 
 
 class TermEncoder:

@@ -133,8 +133,8 @@ def report_as_json(library: "Path", report: "Report", stats: "LibraryStats | Non
 def _encoder(
     library: "Library", model: str | None, device: str | None, precision: "Precision | None"
 ) -> "ImageEncoder":
+    from rwkvsearch.retrieval.choose import choose_model
     from rwkvsearch.retrieval.encoder import Encoder
-    from rwkvsearch.retrieval.engine import choose_model
 
     name, precision = choose_model(library, model, precision)
     return Encoder.load(name, device=device, precision=precision)

@@ -78,8 +78,8 @@ def index(
     from rwkvsearch.indexer.library import Library
     from rwkvsearch.indexer.prepare import Limits
     from rwkvsearch.indexer.sync import SyncOptions
+    from rwkvsearch.retrieval.choose import choose_model
     from rwkvsearch.retrieval.encoder import Encoder
-    from rwkvsearch.retrieval.engine import choose_model
     from rwkvsearch.ui.render import report_as_text
     from rwkvsearch.ui.speed import profile_as_text
 
@@ -205,8 +205,8 @@ def _estimate(
 ) -> None:
     from rwkvsearch.indexer.estimate import estimate
     from rwkvsearch.indexer.library import Library
+    from rwkvsearch.retrieval.choose import choose_model
     from rwkvsearch.retrieval.encoder import Encoder
-    from rwkvsearch.retrieval.engine import choose_model
     from rwkvsearch.ui.render import SyncProgress
     from rwkvsearch.ui.speed import estimate_as_text, profile_as_text
 

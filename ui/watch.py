@@ -62,8 +62,8 @@ def watch(
     from rwkvsearch.indexer.prepare import Limits
     from rwkvsearch.indexer.sync import SyncOptions
     from rwkvsearch.indexer.watch import Watching, import_watchdog
+    from rwkvsearch.retrieval.choose import choose_model
     from rwkvsearch.retrieval.encoder import Encoder
-    from rwkvsearch.retrieval.engine import choose_model
 
     import_watchdog()
     for path in paths or []:

@@ -12,8 +12,9 @@ from rwkvsearch.data.errors import ImageError, LibraryError, ModelError, QueryEr
 from rwkvsearch.data.images import read_image
 from rwkvsearch.indexer.library import Library
 from rwkvsearch.indexer.sync import sync
+from rwkvsearch.retrieval.choose import choose_model
 from rwkvsearch.retrieval.encoder import Encoder
-from rwkvsearch.retrieval.engine import Hit, SearchEngine, choose_model
+from rwkvsearch.retrieval.engine import Hit, SearchEngine
 
 PHOTOS = sorted((Path(__file__).parents[2] / "data" / "samples" / "photos").glob("*.jpg"))
 ROUNDING = 2e-3
