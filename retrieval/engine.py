@@ -26,6 +26,7 @@ from rwkvsearch.indexer.text_search import best_texts, texts_of
 from rwkvsearch.retrieval.choose import choose_model
 from rwkvsearch.retrieval.confidence import Confidence, neutral_captions
 from rwkvsearch.retrieval.explain import why_picture
+from rwkvsearch.retrieval.feedback import turned
 from rwkvsearch.retrieval.lazy_encoder import LazyEncoder
 from rwkvsearch.retrieval.models import Precision
 from rwkvsearch.retrieval.query import Hit, Query, Term, TextHit
@@ -116,8 +117,7 @@ class SearchEngine:
             ImageError: a picture that is asked for cannot be read.
             ModelError: the model cannot be loaded.
         """
-        embeddings = self._embed(query.terms)
-        vectors = query_vectors(query, embeddings, self._background.embeddings)
+        embeddings, vectors = self._vectors(query)
         with self.library.read() as session:
             among = images_passing(session, query.filters) if query.filters else None
         ranking = Ranking(self.library, self.model, self._index, self._background, vectors, among)
@@ -137,8 +137,7 @@ class SearchEngine:
         Raises:
             LibraryError: the picture cannot be read now.
         """
-        embeddings = self._embed(query.terms)
-        vectors = query_vectors(query, embeddings, self._background.embeddings)
+        embeddings, vectors = self._vectors(query)
         with self.library.open_image(hit.image_id) as stream:
             seen = read_image(stream, min_side=self.encoder.image_size)
             stream.seek(0)
@@ -193,11 +192,22 @@ class SearchEngine:
     def _confidence(self) -> Confidence:
         return Confidence(self._background.embeddings, self._embed.texts(neutral_captions()))
 
+    def _vectors(self, query: Query) -> tuple[Floats, Floats]:
+        """The embeddings `[T, D]` of the terms, and what is searched for, `[P, D]`."""
+        embeddings, background = self._embed(query.terms), self._background.embeddings
+        vectors = query_vectors(query, embeddings, background)
+        liked, disliked = self._known(query.liked), self._known(query.disliked)
+        return embeddings, turned(vectors, liked, disliked, background)
+
+    def _known(self, ids: Sequence[int]) -> Floats:
+        return self.library.embeddings_of(self.model, ids)[1].astype(np.float32)
+
     def _page(self, query: Query, ranking: Ranking) -> tuple[Ids, Floats]:
         """Of the ranking, what the query asks for: ids `[n]` and scores `[P, n]`."""
         wanted = query.offset + query.k
-        ids, scores = ranking.top(wanted)
-        return ids[query.offset :], scores[:, query.offset :]
+        ids, scores = ranking.top(wanted + len(query.disliked))
+        kept = np.flatnonzero(~np.isin(ids, query.disliked))[query.offset : wanted]
+        return ids[kept], scores[:, kept]
 
     def _hits(
         self, query: Query, embeddings: Floats, ranking: Ranking, ids: Ids, scores: Floats
@@ -206,7 +216,7 @@ class SearchEngine:
             return []
         weakest = ranking.standings(scores).argmin(axis=0) if len(scores) > 1 else 0 * ids
         confidences = self._confidences(ranking.vectors, scores)
-        parts = self._parts(embeddings, ids)
+        parts = self._parts(embeddings, ids) if len(embeddings) > 1 else scores
         paths = self.library.paths_of(ids.tolist())
         return [
             Hit(

@@ -74,6 +74,10 @@ class Query:
     """Hits below are left out."""
     diverse: bool = False
     """Of pictures that look nearly the same, such as a burst, only the best."""
+    liked: tuple[int, ...] = ()
+    """Ids of images that are right: the query turns towards them."""
+    disliked: tuple[int, ...] = ()
+    """Ids of images that are wrong: the query turns away from them, and they are left out."""
 
     def __post_init__(self) -> None:
         """Refuse a query that makes no sense."""

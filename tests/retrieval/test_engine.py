@@ -51,7 +51,7 @@ def test_query(engine: SearchEngine) -> None:
 
 
 def test_scores_are_the_cosines(engine: SearchEngine) -> None:
-    text = engine.encoder.encode_texts(["a red cup"])[0]
+    text = engine.encoder.encode_texts([f"{engine.encoder.card.prompt}a red cup"])[0]
     hits = engine.query("a red cup", k=len(PHOTOS))
     images = [read_image(hit.path, min_side=engine.encoder.image_size) for hit in hits]
     wanted = engine.encoder.encode_images(images) @ text
