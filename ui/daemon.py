@@ -14,7 +14,6 @@ import os
 import signal
 import socket
 import struct
-import sys
 import time
 import traceback
 import warnings
@@ -176,7 +175,7 @@ class Daemon:
             "stops_after_seconds": self._idle,
             "answered": self._answered,
             "refused": self._refused,
-            "engines": len(self._engines),
+            "engines": self._engines.number,
             "reopened": self._engines.reopened,
             "memory_bytes": _memory(),
         }
@@ -199,10 +198,8 @@ def code_state() -> int:
 
 
 def log(line: str) -> None:
-    """Add a line to the log, which stdout is; never anything of a query."""
-    if sys.__stdout__ is not None:
-        sys.__stdout__.write(f"{time.strftime('%F %T')} {line}\n")
-        sys.__stdout__.flush()
+    """Add a line to the log, which fd 1 is whatever `sys.stdout` is; never anything of a query."""
+    os.write(1, f"{time.strftime('%F %T')} {line}\n".encode())
 
 
 def main() -> None:

@@ -22,6 +22,10 @@ class Refused(Exception):
     """A question that the client has to answer by itself."""
 
 
+class NeedsTerminal(Exception):
+    """A question that only the process on the terminal can answer."""
+
+
 @dataclass(frozen=True)
 class Question:
     """A command and all of its surroundings that it can notice."""
@@ -35,6 +39,8 @@ class Question:
     environ: dict[str, str]
     terminal: tuple[bool, bool]
     """Whether stdout and stderr are one."""
+    shown: tuple[Any, ...]
+    """What the client has found out about it; empty if it has not."""
 
     @classmethod
     def read(cls, message: dict[str, Any]) -> Question:
@@ -51,7 +57,8 @@ class Question:
         if not (isinstance(cwd, str) and isinstance(encoding, str)):
             raise Refused("malformed: cwd or encoding")
         mask = int(message["umask"]) & 0o777
-        return cls(argv, cwd, tuple(place), mask, encoding, environ, tuple(terminal))
+        shown = tuple(message.get("shown", ()))
+        return cls(argv, cwd, tuple(place), mask, encoding, environ, tuple(terminal), shown)
 
 
 def _are(values: object, kind: type) -> bool:
@@ -110,6 +117,8 @@ def run_as_client(question: Question, engines: Engines, start: dict[str, str]) -
     with _surroundings(question, written):
         try:
             run(question.argv[1:], os.path.basename(question.argv[0]), engines)  # noqa: PTH119
+        except NeedsTerminal:
+            return {"ask": "terminal"}
         except SystemExit as stop:
             if not isinstance(stop.code, int | None):
                 raise Refused("an exit with a text") from None

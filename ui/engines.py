@@ -56,7 +56,8 @@ class Engines:
         self._encoders: OrderedDict[State, LazyEncoder] = OrderedDict()
         self.reopened = 0
 
-    def __len__(self) -> int:
+    @property
+    def number(self) -> int:
         """How many are open."""
         return len(self._open)
 
@@ -92,7 +93,8 @@ class Engines:
     ) -> _Open:
         from rwkvsearch.indexer.freshness import Freshness
         from rwkvsearch.indexer.library import Library
-        from rwkvsearch.retrieval.engine import SearchEngine, choose_model
+        from rwkvsearch.retrieval.choose import choose_model
+        from rwkvsearch.retrieval.engine import SearchEngine
 
         with ExitStack() as undo:
             library = Library.open(folder)

@@ -14,6 +14,10 @@ import stat
 import sys
 import zlib
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any  # its import alone takes a millisecond or more
+
 HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120
 VERSION = f"1 {sys.version_info[0]}.{sys.version_info[1]} {HERE}"
 """Of the protocol, of Python, and where the package lies: a daemon answers only its own."""
@@ -21,6 +25,8 @@ MOST_ASKED = 1 << 20  # bytes
 MOST_ANSWERED = 1 << 28  # bytes
 PATIENCE = 5.0
 """Seconds until the daemon has to begin with a query; it has one at a time."""
+_STAYS_HERE = ("-", "--open")
+"""Words of a command that reads stdin, or starts a program in this session."""
 _LONGEST_NAME = 100  # bytes; the system takes 104 or 108
 
 
@@ -34,10 +40,10 @@ def main() -> None:
 
 
 def _is_for_daemon(arguments: list[str]) -> bool:
-    """Whether it is a query, with streams to write to, that reads nothing from stdin."""
+    """Whether it is a query that can be run elsewhere, with streams to write to."""
     return (
         arguments[:1] == ["query"]
-        and not any(word == "-" or word.endswith("=-") for word in arguments)
+        and not any(word in _STAYS_HERE or word.endswith("=-") for word in arguments)
         and None not in (sys.stdin, sys.stdout, sys.stderr)
         and "_RWKVSEARCH_COMPLETE" not in os.environ
     )
@@ -81,33 +87,21 @@ def connect() -> socket.socket:
     return connection
 
 
-def ask(argv: list[str]) -> dict[str, object] | None:
+def ask(argv: list[str]) -> dict[str, Any] | None:
     """The daemon's answer to a command, None if it cannot give one.
 
     The answer has `code`, the exit code, and `output`, what to write: pairs of 1 (stdout) or 2
     (stderr) and a text whose surrogates stand for undecodable bytes.
     """
     try:
-        mask = os.umask(0o077)
-        os.umask(mask)
-        here = os.stat(".")  # noqa: PTH116
-        question = {
-            "do": "run",
-            "version": VERSION,
-            "argv": argv,
-            "cwd": os.getcwd(),  # noqa: PTH109
-            "place": [here.st_dev, here.st_ino],
-            "umask": mask,
-            "encoding": sys.getfilesystemencoding(),
-            "environ": dict(os.environ) | _terminal_size(),
-            "terminal": [sys.stdout.isatty(), sys.stderr.isatty()],
-        }
-        with connect() as connection:
-            send(connection, question)
-            if not receive(connection, MOST_ANSWERED).get("begun"):
-                return None
-            connection.settimeout(None)
-            answer = receive(connection, MOST_ANSWERED)
+        question = _question(argv)
+        answer = _exchange(question)
+        if answer.get("ask") == "terminal":  # only this process can find out about its own
+            from rwkvsearch.ui.terminal import look
+
+            found = look()
+            shown = {"shown": [found.graphics, found.columns, *found.cell]}
+            answer = _exchange(question | shown)
         whole = isinstance(answer["code"], int) and all(
             to in (1, 2) and isinstance(text, str) for to, text in answer["output"]
         )
@@ -118,7 +112,35 @@ def ask(argv: list[str]) -> dict[str, object] | None:
         raise SystemExit(130) from None
 
 
-def deliver(answer: dict) -> int:
+def _question(argv: list[str]) -> dict[str, Any]:
+    """A command with all of its surroundings that it can notice."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    here = os.stat(".")  # noqa: PTH116
+    return {
+        "do": "run",
+        "version": VERSION,
+        "argv": argv,
+        "cwd": os.getcwd(),  # noqa: PTH109
+        "place": [here.st_dev, here.st_ino],
+        "umask": mask,
+        "encoding": sys.getfilesystemencoding(),
+        "environ": dict(os.environ) | _terminal_size(),
+        "terminal": [sys.stdout.isatty(), sys.stderr.isatty()],
+    }
+
+
+def _exchange(question: dict[str, Any]) -> dict[str, Any]:
+    with connect() as connection:
+        send(connection, question)
+        first = receive(connection, MOST_ANSWERED)
+        if not first.get("begun"):
+            return first
+        connection.settimeout(None)
+        return receive(connection, MOST_ANSWERED)
+
+
+def deliver(answer: dict[str, Any]) -> int:
     """Write an answer to stdout and stderr; the exit code."""
     try:
         for to, text in answer["output"]:
@@ -128,16 +150,16 @@ def deliver(answer: dict) -> int:
     except BrokenPipeError:  # as in `rwkvsearch query ... | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
-    return answer["code"]
+    return int(answer["code"])
 
 
-def send(connection: socket.socket, message: dict[str, object]) -> None:
+def send(connection: socket.socket, message: dict[str, Any]) -> None:
     """Send one message: four bytes that say how long it is, then JSON."""
     content = json.dumps(message).encode()
     connection.sendall(len(content).to_bytes(4, "big") + content)
 
 
-def receive(connection: socket.socket, most: int) -> dict:
+def receive(connection: socket.socket, most: int) -> dict[str, Any]:
     """Receive one message of `most` bytes at most.
 
     Raises:
