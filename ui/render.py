@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
@@ -20,31 +20,6 @@ if TYPE_CHECKING:
     from rwkvsearch.indexer.stats import LibraryStats
     from rwkvsearch.retrieval.benchmark import Accuracy, RecallResult
     from rwkvsearch.retrieval.describing.estimate import Estimate
-    from rwkvsearch.retrieval.engine import Hit
-
-
-def hits_as_table(hits: list[Hit]) -> str:
-    """Return one line a hit: rank, score, path; further files of the same content below it."""
-    lines = [f"{'rank':>4}  {'score':>6}  path"] if hits else []
-    for hit in hits:
-        lines.append(f"{hit.rank:>4}  {hit.score:>6.3f}  {printable(hit.path)}")
-        lines += [f"{'':>4}  {'same':>6}  {printable(path)}" for path in hit.paths[1:]]
-    return "\n".join(lines)
-
-
-def hits_as_json(query: dict[str, Any], hits: list[Hit]) -> str:
-    """Return one object: the query, the library's model, and `hits`."""
-    rows = [
-        {
-            "rank": hit.rank,
-            "path": str(hit.path),
-            "score": round(hit.score, 6),
-            "image_id": hit.image_id,
-            "paths": [str(path) for path in hit.paths],
-        }
-        for hit in hits
-    ]
-    return json.dumps(query | {"hits": rows}, indent=2)
 
 
 def report_as_text(report: SyncReport, library: Path) -> str:
@@ -296,8 +271,8 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def printable(path: Path) -> str:
-    """Return a path on one line, whatever is in its name."""
+def printable(path: Path | str) -> str:
+    """Return a path or a text on one line, whatever is in it."""
     text = str(path)
     return text if text.isprintable() else repr(text)[1:-1]
 

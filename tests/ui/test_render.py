@@ -9,14 +9,9 @@ from rwkvsearch.indexer.library import ModelInfo
 from rwkvsearch.indexer.protocols import SyncEvent, SyncReport
 from rwkvsearch.indexer.stats import AnnInfo, LibraryStats
 from rwkvsearch.retrieval.benchmark import Accuracy, RecallResult
-from rwkvsearch.retrieval.engine import Hit
 from rwkvsearch.retrieval.metrics import Recall
 from rwkvsearch.ui import render
 
-HITS = [
-    Hit(1, 7, (Path("/a/one.jpg"), Path("/b/copy.jpg")), 0.98765432),
-    Hit(2, 3, (Path("/a/new\nline \udcff\U0001f436.jpg"),), -0.5),
-]
 STATS = LibraryStats(
     images=1234,
     files=1235,
@@ -38,29 +33,6 @@ def report(**counts: int) -> SyncReport:
     return SyncReport(
         **values, errors=[], unreachable=[], faults=[], seconds=2, profile=Clock().profile()
     )
-
-
-def test_table() -> None:
-    assert render.hits_as_table(HITS).splitlines() == [
-        "rank   score  path",
-        "   1   0.988  /a/one.jpg",
-        "        same  /b/copy.jpg",
-        "   2  -0.500  /a/new\\nline \\udcff\U0001f436.jpg",
-    ]
-    assert render.hits_as_table([]) == ""
-
-
-def test_json() -> None:
-    answer = json.loads(render.hits_as_json({"query": "dog"}, HITS))
-    assert answer["query"] == "dog"
-    assert answer["hits"][0] == {
-        "rank": 1,
-        "path": "/a/one.jpg",
-        "score": 0.987654,
-        "image_id": 7,
-        "paths": ["/a/one.jpg", "/b/copy.jpg"],
-    }
-    assert answer["hits"][1]["path"] == str(HITS[1].path)
 
 
 @pytest.mark.parametrize(
