@@ -18,6 +18,8 @@ COMMANDS = [
     ["forget"],
     ["relocate"],
     ["describe"],
+    ["classify"],
+    ["tag"],
     ["train"],
     ["tune"],
     ["model", "list"],

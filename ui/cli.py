@@ -9,21 +9,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rwkvsearch.data.errors import QueryError, RwkvSearchError
+from rwkvsearch.data.errors import RwkvSearchError
 from rwkvsearch.retrieval.models import EXACT, Precision
 from rwkvsearch.ui.daemon_commands import daemon_app
 from rwkvsearch.ui.describe import describe
 from rwkvsearch.ui.doctor import doctor
 from rwkvsearch.ui.dupes import dupes
+from rwkvsearch.ui.exporting import export
 from rwkvsearch.ui.indexing import forget, index, relocate
+from rwkvsearch.ui.labels import classify, tag
 from rwkvsearch.ui.options import (
     DeviceOption,
     JsonOption,
     LibraryOption,
     ModelOption,
-    PrecisionOption,
     library_folder,
 )
+from rwkvsearch.ui.query import query
 from rwkvsearch.ui.training import train
 from rwkvsearch.ui.tune import tune
 from rwkvsearch.ui.watch import watch
@@ -103,47 +105,8 @@ def _options(
 app.command()(index)
 
 
-@app.command()
-def query(
-    text: Annotated[str | None, typer.Argument(help="What the picture shows.")] = None,
-    image: Annotated[
-        Path | None, typer.Option("--image", help="Find pictures like this one instead.")
-    ] = None,
-    k: Annotated[int, typer.Option("--k", "-k", min=1, help="Number of hits.")] = 10,
-    library: LibraryOption = None,
-    model: ModelOption = None,
-    device: DeviceOption = None,
-    precision: PrecisionOption = None,
-    as_json: JsonOption = False,
-    as_paths: Annotated[bool, typer.Option("--paths", help="Print paths only.")] = False,
-) -> None:
-    """Find pictures by words, or by a picture."""
-    from rwkvsearch.ui.results import hits_as_json, hits_as_table
-
-    if (text is None) == (image is None):
-        raise typer.BadParameter("give either words or --image FILE")
-    if text is not None and not text.strip():
-        raise QueryError("the query is empty: describe what the picture shows")
-    if as_json and as_paths:
-        raise typer.BadParameter("give either --json or --paths")
-
-    from rwkvsearch.retrieval.engine import SearchEngine
-
-    with SearchEngine.open(
-        library_folder(library), model=model, device=device, precision=precision
-    ) as engine:
-        hits = (
-            engine.query(text, k) if text is not None else engine.query_image(Path(image or ""), k)
-        )
-        if as_json:
-            asked = {"query": text, "image": str(image) if image else None}
-            typer.echo(hits_as_json(asked | {"model": engine.encoder.model_id}, hits))
-        elif as_paths:
-            typer.echo("".join(f"{hit.path}\n" for hit in hits), nl=False)
-        else:
-            typer.echo(hits_as_table(hits), nl=bool(hits))
-    if not hits:
-        typer.echo("rwkvsearch: none of the pictures in the library is there any more", err=True)
+app.command()(query)
+app.command()(export)
 
 
 @app.command()
@@ -163,6 +126,8 @@ app.command()(watch)
 app.command()(doctor)
 app.command()(dupes)
 app.command()(describe)
+app.command()(classify)
+app.command()(tag)
 app.command()(train)
 app.command()(tune)
 
