@@ -11,8 +11,9 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from rwkvsearch.data.errors import RwkvSearchError
+from rwkvsearch.ui import terminal as terminals
 from rwkvsearch.ui.results import rows, table_head
-from rwkvsearch.ui.terminal import Terminal, look
+from rwkvsearch.ui.terminal import Terminal
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -41,7 +42,7 @@ def are_usual() -> bool:
 
 def table_with_thumbnails(hits: Sequence[Hit], library: Library) -> Iterator[str]:
     """Give the table in parts: its head, then each hit with its picture below its lines."""
-    terminal = look()
+    terminal = terminals.look()
     yield table_head() + "\n"
     for hit in hits:
         lines = "".join(f"{line}\n" for line in rows(hit))

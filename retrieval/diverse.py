@@ -1,0 +1,122 @@
+"""Of pictures that look nearly the same, only the first: one frame of a burst, one of the copies.
+
+Two pictures are nearly the same if they are copies (their perceptual hashes nearly agree), the same
+scene again (hashes and embeddings agree), or were taken within seconds and their embeddings agree.
+`docs/querying.md` has the figures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import select
+
+from rwkvsearch.data.perceptual import hamming
+from rwkvsearch.indexer.library import Library, ModelInfo, chunks
+from rwkvsearch.indexer.tables import EmbeddingRow, ImageRow
+
+COPY_BITS, COPY_SCORE = 8, 0.5
+SCENE_BITS, SCENE_SCORE = 14, 0.9
+BURST_SECONDS, BURST_SCORE = 10.0, 0.7
+
+
+class Looks(NamedTuple):
+    """What tells pictures apart: `hashes` `[N]`, where `hashed` `[N]`, unit `embeddings` `[N, D]`.
+
+    `seconds` `[N]` is when they were taken, not a number where that is not known.
+    """
+
+    hashes: NDArray[np.int64]
+    hashed: NDArray[np.bool_]
+    embeddings: NDArray[np.float32]
+    seconds: NDArray[np.float64]
+
+    def nearly_same(self, one: int) -> NDArray[np.bool_]:
+        """Whether each picture `[N]` is nearly the same as `one`, itself among them."""
+        far = hamming(self.hashes, self.hashes[one])
+        scores = self.embeddings @ self.embeddings[one]
+        copies = (far <= COPY_BITS) & (scores >= COPY_SCORE)
+        scene = (far <= SCENE_BITS) & (scores >= SCENE_SCORE)
+        burst = np.abs(self.seconds - self.seconds[one]) <= BURST_SECONDS  # false if not a number
+        known = self.hashed & self.hashed[one]
+        same: NDArray[np.bool_] = known & (copies | scene) | burst & (scores >= BURST_SCORE)
+        same[one] = True
+        return same
+
+
+def distinct(looks: Looks, kept: int = 0) -> list[int]:
+    """Return which pictures, from position `kept` on, are nearly the same as none before them.
+
+    Those before `kept` are kept already, and those that are nearly the same as a kept one do not
+    count: a long burst is one picture as far as it is like its first frame.
+    """
+    free = np.ones(len(looks.hashes), np.bool_)
+    found = []
+    for one in range(len(free)):
+        if one < kept or free[one]:
+            free &= ~looks.nearly_same(one)
+            found += [one] if one >= kept else []
+    return found
+
+
+class Distinct:
+    """Tells apart the hits of one query, a part of them at a time."""
+
+    def __init__(self, library: Library, model: ModelInfo) -> None:
+        """`model` made the embeddings that are compared."""
+        self._library = library
+        self._model = model
+
+    def keep(self, kept: Sequence[int], following: Sequence[int]) -> list[int]:
+        """Return which of `following`, in their order, are nearly the same as none kept before.
+
+        Both are image ids, `kept` those that were kept of all hits before. An image without an
+        embedding is always kept.
+        """
+        ids = [*kept, *following]
+        looks = read_looks(self._library, self._model, ids)
+        return [ids[at] for at in distinct(looks, len(kept))]
+
+
+def read_looks(library: Library, model: ModelInfo, ids: Sequence[int]) -> Looks:
+    """Read the looks of images, in the order of `ids`; no embedding is nowhere near another."""
+    place = {image_id: at for at, image_id in enumerate(ids)}
+    hashes, hashed = np.zeros(len(ids), np.int64), np.zeros(len(ids), np.bool_)
+    embeddings = np.zeros((len(ids), model.dim), np.float32)
+    seconds = np.full(len(ids), np.nan)
+    for image_id, phash, taken_at, data in _rows(library, model, ids):
+        at = place[image_id]
+        hashed[at] = phash is not None
+        hashes[at] = phash or 0
+        seconds[at] = _seconds(taken_at)
+        embedding = library.unpack([(image_id, data)], model.dim)[1][0].astype(np.float32)
+        embeddings[at] = embedding / np.linalg.norm(embedding)
+    return Looks(hashes, hashed, embeddings, seconds)
+
+
+def _rows(
+    library: Library, model: ModelInfo, ids: Sequence[int]
+) -> Iterable[tuple[int, int | None, str | None, bytes]]:
+    columns = (ImageRow.id, ImageRow.perceptual_hash, ImageRow.taken_at, EmbeddingRow.data)
+    with library.read() as session:
+        for part in chunks(ids):
+            found = session.execute(
+                select(*columns)
+                .join(EmbeddingRow, EmbeddingRow.image_id == ImageRow.id)
+                .where(EmbeddingRow.model == model.key, ImageRow.id.in_(part))
+            )
+            yield from ((one, phash, taken, data) for one, phash, taken, data in found)
+
+
+def _seconds(taken_at: str | None) -> float:
+    """Seconds since a fixed moment; not a number without a time of day."""
+    try:
+        moment = datetime.fromisoformat(taken_at or "")
+    except ValueError:
+        return float("nan")
+    naive = moment.replace(tzinfo=None)
+    return (naive - datetime(1970, 1, 1)).total_seconds() if len(taken_at or "") > 10 else np.nan
