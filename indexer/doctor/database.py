@@ -19,8 +19,12 @@ from rwkvsearch.indexer.tables import FileRow, RootRow
 Fix = Callable[[Library], None]
 
 # What a row of a table cannot be without: with the other one gone, it says nothing any more.
-_DELETED = ("captions", "text_embeddings", "embeddings", "generations", "files")
+_DELETED = ("captions", "text_embeddings", "embeddings", "generations", "tags", "votes", "files")
 
+_OF_LOST_MODEL = (
+    "(name LIKE 'ann%:%' OR name LIKE 'tags:%') AND"
+    " CAST(substr(name, instr(name, ':') + 1) AS INTEGER) NOT IN (SELECT id FROM models)"
+)
 _ORPHANS = {
     "ann that was replaced": (
         "generations",
@@ -32,12 +36,8 @@ _ORPHANS = {
     ),
     "setting of a model that is not there": (
         "settings",
-        "name LIKE 'ann%:%' AND CAST(substr(name, instr(name, ':') + 1) AS INTEGER)"
-        " NOT IN (SELECT id FROM models)",
-        (
-            "DELETE FROM settings WHERE name LIKE 'ann%:%' AND"
-            " CAST(substr(name, instr(name, ':') + 1) AS INTEGER) NOT IN (SELECT id FROM models)",
-        ),
+        _OF_LOST_MODEL,
+        (f"DELETE FROM settings WHERE {_OF_LOST_MODEL}",),
     ),
 }
 
@@ -64,13 +64,14 @@ _KEYS = (
         "image",
         "images",
         "content_hash",
-        (("files", "image_id"), ("captions", "image_id"), ("embeddings", "image_id")),
+        tuple((t, "image_id") for t in ("files", "captions", "embeddings", "tags", "votes")),
     ),
     _Key("file", "files", "root_id, path", (("captions", "file_id"),)),
     _Key("text", "texts", "text", (("captions", "text_id"), ("text_embeddings", "text_id"))),
     _Key("embedding", "embeddings", "image_id, model"),
     _Key("text embedding", "text_embeddings", "text_id, model"),
     _Key("caption", "captions", "image_id, file_id, text_id, source"),
+    _Key("tag", "tags", "image_id, model, label"),
 )
 
 

@@ -40,6 +40,8 @@ def salvage(library: Library) -> None:
                 lost = [name for name in _tables() if not _copy(source, target, name)]
                 if _TEXTS.intersection(lost):
                     _tell_again(target)
+                if lost:  # tags, or the embedding ids up to which there are tags
+                    target.execute("DELETE FROM settings WHERE name LIKE 'tags:%'")
                 target.execute("PRAGMA wal_checkpoint(TRUNCATE)")
                 target.backup(source)
         finally:

@@ -126,7 +126,21 @@ def silently(path: Path, at: int = -20) -> None:
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
+TAG = "INSERT INTO tags (image_id, model, label, confidence) VALUES"
 DAMAGE: dict[str, tuple[Break, str]] = {
+    "tag of a lost image": (run(f"{TAG} (999, 1, 'dog', 0.9)"), "references"),
+    "tag of a lost model": (run(f"{TAG} (1, 999, 'dog', 0.9)"), "references"),
+    "vote for a lost album": (run("INSERT INTO votes VALUES (7, 1, 1)"), "references"),
+    "tags of a lost model were given": (
+        run("""INSERT INTO settings VALUES ('tags:9', '{"how": "", "upto": 3}')"""),
+        "orphans",
+    ),
+    "tag twice": (
+        without_unique(
+            "tags", "image_id, model, label", f"{TAG} (1, 1, 'dog', 0.9), (1, 1, 'dog', 0.8)"
+        ),
+        "duplicates",
+    ),
     "embedding of a lost image": (
         run("INSERT INTO embeddings (image_id, model, data) VALUES (999, 1, zeroblob(24))"),
         "references",
