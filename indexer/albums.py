@@ -1,0 +1,128 @@
+"""Albums: saved queries of a library, and the votes of its owner on their hits.
+
+The query is a text that only `retrieval` understands.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from rwkvsearch.data.errors import LibraryError
+from rwkvsearch.indexer.library import Library
+from rwkvsearch.indexer.tables import AlbumRow, ImageRow, VoteRow
+
+_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Album:
+    """A saved query; `liked` and `disliked` are image ids, ascending."""
+
+    name: str
+    query: str
+    created_at: float
+    """Seconds since 1970."""
+    liked: tuple[int, ...] = ()
+    disliked: tuple[int, ...] = ()
+
+
+def save_album(library: Library, name: str, query: str, *, replace: bool = False) -> None:
+    """Keep a query under a name; with `replace`, in the place of one that has it, votes and all.
+
+    Raises:
+        LibraryError: the name is taken or empty, or the library cannot be written.
+    """
+    with library.write() as session:
+        _check_new(session, name, "use --replace to put this one in its place", taken=replace)
+        session.execute(delete(AlbumRow).where(AlbumRow.name == name))
+        session.add(AlbumRow(name=name, query=query, created_at=time.time()))
+
+
+def read_albums(library: Library) -> list[Album]:
+    """Return all albums by name."""
+    with library.read() as session:
+        rows = session.scalars(select(AlbumRow).order_by(AlbumRow.name)).all()
+        return [_album(session, row) for row in rows]
+
+
+def read_album(library: Library, name: str) -> Album:
+    """Return one album; `LibraryError` names those there are if there is none of that name."""
+    with library.read() as session:
+        return _album(session, _row(session, name))
+
+
+def delete_album(library: Library, name: str) -> None:
+    """Forget an album and its votes; errors as `read_album`."""
+    with library.write() as session:
+        session.execute(delete(AlbumRow).where(AlbumRow.id == _row(session, name).id))
+
+
+def rename_album(library: Library, name: str, new: str) -> None:
+    """Give an album another name.
+
+    Raises:
+        LibraryError: there is none, the new name is taken or empty.
+    """
+    with library.write() as session:
+        row = _row(session, name)
+        if new != name:
+            _check_new(session, new, "delete that one first, or choose another name")
+            row.name = new
+
+
+def vote(
+    library: Library, name: str, liked: Collection[int] = (), disliked: Collection[int] = ()
+) -> None:
+    """Keep that images belong in an album, or do not; the last vote on an image counts.
+
+    Raises:
+        LibraryError: no such album or image, or an image is both.
+    """
+    if both := {*liked} & {*disliked}:
+        raise LibraryError(f"image {min(both)} cannot be liked and disliked at once")
+    with library.write() as session:
+        album_id = _row(session, name).id
+        for image_id in (*liked, *disliked):
+            if session.get(ImageRow, image_id) is None:
+                raise LibraryError(f"there is no image {image_id} in {library.path}")
+            session.merge(VoteRow(album_id=album_id, image_id=image_id, liked=image_id in liked))
+
+
+def forget_votes(library: Library, name: str) -> None:
+    """Forget all votes on the hits of an album; errors as `read_album`."""
+    with library.write() as session:
+        session.execute(delete(VoteRow).where(VoteRow.album_id == _row(session, name).id))
+
+
+def _check_new(session: Session, name: str, advice: str, *, taken: bool = False) -> None:
+    if not name.strip():
+        raise LibraryError("an album needs a name")
+    if not taken and session.scalar(select(AlbumRow.id).where(AlbumRow.name == name)):
+        raise LibraryError(f"there is an album {name!r} already: {advice}")
+
+
+def _row(session: Session, name: str) -> AlbumRow:
+    row = session.scalar(select(AlbumRow).where(AlbumRow.name == name))
+    if row is None:
+        names = session.scalars(select(AlbumRow.name).order_by(AlbumRow.name)).all()
+        shown = ", ".join(repr(there) for there in names[:_SHOWN])
+        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+        known = f"there are {shown}{more}" if names else "make one with `rwkvsearch album save`"
+        raise LibraryError(f"there is no album {name!r}: {known}")
+    return row
+
+
+def _album(session: Session, row: AlbumRow) -> Album:
+    votes = session.execute(
+        select(VoteRow.image_id, VoteRow.liked)
+        .where(VoteRow.album_id == row.id)
+        .order_by(VoteRow.image_id)
+    ).all()
+    liked = tuple(image_id for image_id, right in votes if right)
+    disliked = tuple(image_id for image_id, right in votes if not right)
+    return Album(row.name, row.query, row.created_at, liked, disliked)
