@@ -59,9 +59,9 @@ def measure_recall(
     paths = [item.path for item in captions.images]
     texts = [prefix + caption for item in captions.images for caption in item.captions]
     counts = [len(item.captions) for item in captions.images]
-    images = _embed_images(encoder, paths, progress)
+    images = embed_images(encoder, paths, progress)
     recall = recall_at_k(
-        images, _embed_texts(encoder, texts, progress), np.repeat(np.arange(len(counts)), counts)
+        images, embed_texts(encoder, texts, progress), np.repeat(np.arange(len(counts)), counts)
     )
     return RecallResult(recall, len(paths), len(texts), prefix)
 
@@ -84,7 +84,7 @@ def measure_accuracy(
         sentences = [template.replace("{}", name) for name in names for template in templates]
         prompts += sentences
         owner += [number] * len(sentences)
-    texts = class_embeddings(_embed_texts(encoder, prompts, progress), np.array(owner))
+    texts = class_embeddings(embed_texts(encoder, prompts, progress), np.array(owner))
     numbers = {text: number for number, text in enumerate(classes)}
     labels: list[int] = []
 
@@ -95,15 +95,15 @@ def measure_accuracy(
             file.name = item.key
             yield file
 
-    images = _embed_images(encoder, files(), progress)
+    images = embed_images(encoder, files(), progress)
     top = top_k_accuracy(images, texts, np.array(labels))
     return Accuracy(top["top1"], top["top5"], len(labels), len(classes))
 
 
-def _embed_images(
+def embed_images(
     encoder: Encoder, sources: Iterable[Path | io.BytesIO], progress: Progress
 ) -> NDArray[np.float32]:
-    """Decode the next batch in threads while the model encodes this one."""
+    """Return the embeddings `[I, D]`; the next batch is decoded while the model encodes this one."""
 
     def prepare(source: Path | io.BytesIO) -> NDArray[np.float32]:
         return encoder.preprocess(read_image(source))
@@ -120,7 +120,8 @@ def _embed_images(
     return np.concatenate(parts)
 
 
-def _embed_texts(encoder: Encoder, texts: Sequence[str], progress: Progress) -> NDArray[np.float32]:
+def embed_texts(encoder: Encoder, texts: Sequence[str], progress: Progress) -> NDArray[np.float32]:
+    """Return the embeddings `[M, D]` of texts."""
     parts = []
     for batch in _batches(texts):
         parts.append(encoder.encode_texts(batch))
