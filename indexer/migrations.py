@@ -35,7 +35,12 @@ MIGRATIONS: dict[int, tuple[str, ...]] = {
         " WHERE path = CAST('.' AS BLOB)",
         "DELETE FROM roots WHERE kind = 'folder' AND id NOT IN (SELECT root_id FROM files)",
     ),
-    2: (),
+    2: (
+        "DROP INDEX ix_files_image_id",
+        "CREATE INDEX files_of_image ON files (image_id, gone_at)",
+        "CREATE INDEX ix_images_camera ON images (camera)",
+        "CREATE INDEX images_at ON images (latitude, longitude)",
+    ),
 }
 """For each schema version the statements that lead to the next; new tables come by themselves."""
 SCHEMA_VERSION = max(MIGRATIONS) + 1

@@ -53,6 +53,7 @@ class ImageRow(Table):
     """
 
     __tablename__ = "images"
+    __table_args__ = (Index("images_at", "latitude", "longitude"),)
     id: Mapped[int] = mapped_column(primary_key=True)
     content_hash: Mapped[str] = mapped_column(unique=True)
     width: Mapped[int]
@@ -61,7 +62,7 @@ class ImageRow(Table):
     frames: Mapped[int] = mapped_column(server_default="1")
     perceptual_hash: Mapped[int | None]
     taken_at: Mapped[str | None] = mapped_column(index=True)
-    camera: Mapped[str | None]
+    camera: Mapped[str | None] = mapped_column(index=True)
     lens: Mapped[str | None]
     latitude: Mapped[float | None]
     longitude: Mapped[float | None]
@@ -78,7 +79,10 @@ class FileRow(Table):
     """
 
     __tablename__ = "files"
-    __table_args__ = (UniqueConstraint("root_id", "path"),)
+    __table_args__ = (
+        UniqueConstraint("root_id", "path"),
+        Index("files_of_image", "image_id", "gone_at"),  # so that no row is read to know what lives
+    )
     id: Mapped[int] = mapped_column(primary_key=True)
     root_id: Mapped[int] = mapped_column(ForeignKey("roots.id"))
     path: Mapped[Path] = mapped_column(OsPath)
@@ -87,7 +91,7 @@ class FileRow(Table):
     inode: Mapped[int]
     device: Mapped[int] = mapped_column(server_default="0")
     offset: Mapped[int | None]
-    image_id: Mapped[int | None] = mapped_column(ForeignKey("images.id"), index=True)
+    image_id: Mapped[int | None] = mapped_column(ForeignKey("images.id"))
     error: Mapped[str | None]
     gone_at: Mapped[float | None]
     sidecars: Mapped[str | None]
@@ -183,7 +187,10 @@ class TagRow(Table):
     """A label that a model gave to an image, with its confidence from 0 to 1."""
 
     __tablename__ = "tags"
-    __table_args__ = (UniqueConstraint("image_id", "model", "label"), Index("tags_of", "label"))
+    __table_args__ = (
+        UniqueConstraint("image_id", "model", "label"),
+        Index("tags_of", "label", "image_id"),
+    )
     id: Mapped[int] = mapped_column(primary_key=True)
     image_id: Mapped[int] = mapped_column(ForeignKey("images.id", ondelete="CASCADE"))
     model: Mapped[int] = mapped_column(ForeignKey("models.id", ondelete="CASCADE"))

@@ -88,6 +88,6 @@ def paint() -> Callable[[Path, int], Path]:
     return make_image
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def other_encoder() -> Callable[..., FakeEncoder]:
     return FakeEncoder

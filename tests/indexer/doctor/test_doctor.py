@@ -236,12 +236,12 @@ DAMAGE: dict[str, tuple[Break, str]] = {
         run(
             "PRAGMA writable_schema = ON",
             "UPDATE sqlite_schema SET sql = sql || ' WHERE image_id > 1'"
-            " WHERE name = 'ix_files_image_id'",
+            " WHERE name = 'files_of_image'",
             "PRAGMA writable_schema = RESET",
-            "REINDEX ix_files_image_id",
+            "REINDEX files_of_image",
             "PRAGMA writable_schema = ON",
             "UPDATE sqlite_schema SET sql = replace(sql, ' WHERE image_id > 1', '')"
-            " WHERE name = 'ix_files_image_id'",
+            " WHERE name = 'files_of_image'",
             "PRAGMA writable_schema = RESET",
         ),
         "database",
