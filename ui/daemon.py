@@ -143,7 +143,7 @@ class Daemon:
                 connection.settimeout(READ_TIME)
                 if _is_same_user(connection):
                     self._reply(connection, receive(connection, MOST_ASKED))
-        except (OSError, ValueError, Refused) as error:
+        except (OSError, ValueError, RecursionError) as error:
             log(f"a client was not answered: {type(error).__name__}")
         finally:
             self._clients.release()
@@ -157,7 +157,11 @@ class Daemon:
         elif message.get("version") != VERSION:
             send(connection, self._refusal("another version"))
         elif asked == "run":
-            job = _Job(Question.read(message), connection)
+            try:
+                job = _Job(Question.read(message), connection)
+            except Refused as refusal:
+                send(connection, self._refusal(str(refusal)))
+                return
             self._jobs.put(job)
             job.done.wait()
             send(connection, job.answer)

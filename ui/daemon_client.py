@@ -10,6 +10,7 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from rwkvsearch.data.errors import DaemonError
@@ -61,6 +62,7 @@ def start(idle: float | None = None) -> dict[str, Any]:
             if child and child.returncode:
                 raise DaemonError(f"the daemon did not start: {_last_line()} ({log_file()})")
             child = _spawn(idle)
+            Thread(target=child.wait, daemon=True).start()  # so that it leaves no zombie
         if time.monotonic() > until:
             child.kill()
             raise DaemonError(f"the daemon does not answer; see {log_file()}")

@@ -32,37 +32,44 @@ class Question:
 
     argv: list[str]
     cwd: str
-    place: tuple[int, int]
+    place: list[int]
     """Device and inode of `cwd`: it may be another folder here, or have been moved."""
     umask: int
     encoding: str
     environ: dict[str, str]
-    terminal: tuple[bool, bool]
+    terminal: list[bool]
     """Whether stdout and stderr are one."""
-    shown: tuple[Any, ...]
-    """What the client has found out about it; empty if it has not."""
+    shown: list[Any] | None
+    """What the client has found out about it; None if it was not asked to."""
 
     @classmethod
     def read(cls, message: dict[str, Any]) -> Question:
         """Read what a client sent; `Refused` if it is malformed."""
-        argv, environ = message.get("argv"), message.get("environ")
-        place, terminal = message.get("place"), message.get("terminal")
-        if not (_are(argv, str) and argv and _are(place, int) and len(place) == 2):
-            raise Refused("malformed: argv or place")
-        if not (_are(terminal, bool) and len(terminal) == 2 and isinstance(environ, dict)):
-            raise Refused("malformed: terminal or environ")
-        if not (_are(list(environ.values()), str) and isinstance(message.get("umask"), int)):
-            raise Refused("malformed: environ or umask")
-        cwd, encoding = message.get("cwd"), message.get("encoding")
-        if not (isinstance(cwd, str) and isinstance(encoding, str)):
-            raise Refused("malformed: cwd or encoding")
-        mask = int(message["umask"]) & 0o777
-        shown = tuple(message.get("shown", ()))
-        return cls(argv, cwd, tuple(place), mask, encoding, environ, tuple(terminal), shown)
+        found = {name: message.get(name) for name in cls.__annotations__}
+        environ = found["environ"]
+        if not isinstance(environ, dict):
+            raise Refused("malformed: environ")
+        sound = {
+            "argv": _are(found["argv"], str) and bool(found["argv"]),
+            "cwd": isinstance(found["cwd"], str),
+            "place": _are(found["place"], int, 2),
+            "umask": isinstance(found["umask"], int),
+            "encoding": isinstance(found["encoding"], str),
+            "environ": _are([*environ, *environ.values()], str),
+            "terminal": _are(found["terminal"], bool, 2),
+            "shown": found["shown"] is None or _are(found["shown"], object, 4),
+        }
+        if wrong := [name for name, good in sound.items() if not good]:
+            raise Refused(f"malformed: {', '.join(wrong)}")
+        return cls(**found)
 
 
-def _are(values: object, kind: type) -> bool:
-    return isinstance(values, list) and all(isinstance(value, kind) for value in values)
+def _are(values: object, kind: type, number: int | None = None) -> bool:
+    return (
+        isinstance(values, list)
+        and number in (None, len(values))
+        and all(isinstance(value, kind) for value in values)
+    )
 
 
 def bound(environ: dict[str, str]) -> dict[str, str]:
@@ -140,18 +147,18 @@ def _joined(written: list[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
 @contextmanager
 def _surroundings(question: Question, written: list[tuple[int, bytes]]) -> Iterator[None]:
     """Take the client's place; the folder is left again, so that it can be unmounted."""
-    streams, mask = (sys.stdout, sys.stderr), os.umask(question.umask)
+    streams, mask = (sys.stdout, sys.stderr), os.umask(question.umask & 0o777)
     try:
         os.chdir(question.cwd)
         here = os.stat(".")  # noqa: PTH116
-        if (here.st_dev, here.st_ino) != question.place:
+        if [here.st_dev, here.st_ino] != question.place:
             raise Refused("another folder of the same name")
         _take_over(question.environ)
         sys.stdout, sys.stderr = (
             _Text(number, written, terminal) for number, terminal in enumerate(question.terminal, 1)
         )
         yield
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a variable that cannot be set
         raise Refused(f"{type(error).__name__} outside of the command") from None
     finally:
         sys.stdout, sys.stderr = streams
