@@ -11,10 +11,12 @@ import typer
 
 from rwkvsearch.data.errors import RwkvSearchError
 from rwkvsearch.retrieval.models import EXACT, Precision
+from rwkvsearch.ui.albums import album_app
 from rwkvsearch.ui.daemon_commands import daemon_app
 from rwkvsearch.ui.describe import describe
 from rwkvsearch.ui.doctor import doctor
 from rwkvsearch.ui.dupes import dupes
+from rwkvsearch.ui.evaluate import evaluate
 from rwkvsearch.ui.exporting import export
 from rwkvsearch.ui.indexing import forget, index, relocate
 from rwkvsearch.ui.labels import classify, tag
@@ -45,6 +47,7 @@ bench_app = typer.Typer(no_args_is_help=True, help="Measure a model on your own 
 app.add_typer(model_app, name="model")
 app.add_typer(bench_app, name="bench")
 app.add_typer(daemon_app, name="daemon")
+app.add_typer(album_app, name="album")
 
 BenchPrecisionOption = Annotated[
     Precision, typer.Option("--precision", help="fp32 is exact; bf16 and int8 are faster.")
@@ -107,6 +110,7 @@ app.command()(index)
 
 app.command()(query)
 app.command()(export)
+app.command("eval")(evaluate)
 
 
 @app.command()
