@@ -103,7 +103,7 @@ def measure_accuracy(
 def embed_images(
     encoder: Encoder, sources: Iterable[Path | io.BytesIO], progress: Progress
 ) -> NDArray[np.float32]:
-    """Return the embeddings `[I, D]`; the next batch is decoded while the model encodes this one."""
+    """Return the embeddings `[I, D]`; a batch is decoded while the model encodes another."""
 
     def prepare(source: Path | io.BytesIO) -> NDArray[np.float32]:
         return encoder.preprocess(read_image(source))
