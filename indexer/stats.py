@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING
 from sqlalchemy import exists, func, select
 from sqlalchemy.orm import Session
 
-from rwkvsearch.indexer.tables import CaptionRow, EmbeddingRow, FileRow, GenerationRow, RootRow
+from rwkvsearch.indexer.tables import (
+    CaptionRow,
+    EmbeddingRow,
+    FileRow,
+    GenerationRow,
+    RootRow,
+    TagRow,
+)
 
 if TYPE_CHECKING:
     from rwkvsearch.indexer.library import ModelInfo
@@ -33,7 +40,7 @@ class LibraryStats:
     """What a library holds: `images` are distinct contents with an embedding and a live file.
 
     `files` are good ones that are there, `gone` those that are not; `captions` counts the texts
-    that belong to images; `roots` are the folders and shards.
+    that belong to images, `tags` the labels they have; `roots` are the folders and shards.
     """
 
     images: int
@@ -47,6 +54,7 @@ class LibraryStats:
     anns: list[AnnInfo]
     bytes_on_disk: int
     synced_at: datetime | None
+    tags: int = 0
 
 
 def read_stats(session: Session, home: Path, models: list[ModelInfo]) -> LibraryStats:
@@ -80,6 +88,7 @@ def read_stats(session: Session, home: Path, models: list[ModelInfo]) -> Library
         anns=_anns(session, models),
         bytes_on_disk=_bytes_on_disk(home),
         synced_at=datetime.fromtimestamp(max(times), UTC) if times else None,
+        tags=session.scalar(select(func.count(TagRow.id))) or 0,
     )
 
 

@@ -45,6 +45,7 @@ def stats_as_text(path: Path, stats: LibraryStats) -> str:
         f"images    {stats.images:,} different pictures in {stats.files:,} files",
         f"synced    {stats.synced_at:%Y-%m-%d %H:%M} UTC" if stats.synced_at else "synced    never",
         *([f"texts     {stats.captions:,} that belong to pictures"] if stats.captions else []),
+        *([f"tags      {stats.tags:,} given by `rwkvsearch tag`"] if stats.tags else []),
         *(f"folder    {printable(root)}" for root in stats.roots),
         *(
             f"model     {model.model_id} ({model.embeddings:,} embeddings)"
@@ -71,6 +72,7 @@ def stats_as_json(path: Path, stats: LibraryStats) -> str:
             "files": stats.files,
             "gone": stats.gone,
             "captions": stats.captions,
+            "tags": stats.tags,
             "errors": stats.errors,
             "errors_by_reason": stats.errors_by_reason,
             "roots": [str(root) for root in stats.roots],

@@ -104,6 +104,8 @@ def test_tag_then_again_then_more(indexed: Path, home: Path, run: Run) -> None:
     assert (first.code, first.err) == (0, "")
     done = json.loads(first.out)
     assert done["images"] == 8 and done["tags"] >= done["with_tags"] > 0
+    assert json.loads(run("stats", "--json").out)["tags"] == done["tags"]
+    assert f"tags      {done['tags']:,} given" in run("stats").out
     again = run(*asked)
     assert again.out == "8 images: nothing to do; --all tags them anew\n"
     listed = json.loads(run("tag", "--list", "--json").out)["tags"]
