@@ -10,9 +10,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from types import UnionType
+from typing import TYPE_CHECKING, Any
 
 from rwkvsearch.ui.engines import Engines
+
+if TYPE_CHECKING:
+    from rwkvsearch.ui.terminal import Terminal
 
 BOUND = ("PYTHON", "LD_", "DYLD_", "OMP_", "MKL_", "OPENBLAS_", "CUDA_", "NVIDIA_", "MALLOC_")
 """Beginnings of variables that are read once, when a process or a library in it starts."""
@@ -57,14 +61,14 @@ class Question:
             "encoding": isinstance(found["encoding"], str),
             "environ": _are([*environ, *environ.values()], str),
             "terminal": _are(found["terminal"], bool, 2),
-            "shown": found["shown"] is None or _are(found["shown"], object, 4),
+            "shown": found["shown"] is None or _are(found["shown"], str | int, 4),
         }
         if wrong := [name for name, good in sound.items() if not good]:
             raise Refused(f"malformed: {', '.join(wrong)}")
         return cls(**found)
 
 
-def _are(values: object, kind: type, number: int | None = None) -> bool:
+def _are(values: object, kind: type | UnionType, number: int | None = None) -> bool:
     return (
         isinstance(values, list)
         and number in (None, len(values))
@@ -113,6 +117,7 @@ def run_as_client(question: Question, engines: Engines, start: dict[str, str]) -
     Raises:
         Refused: it would not do here what it does there, or it has failed unexpectedly.
     """
+    from rwkvsearch.ui import terminal
     from rwkvsearch.ui.cli import run
 
     if question.encoding != sys.getfilesystemencoding():
@@ -121,6 +126,7 @@ def run_as_client(question: Question, engines: Engines, start: dict[str, str]) -
         raise Refused("another environment")
     written: list[tuple[int, bytes]] = []
     code = 0
+    terminal.instead = lambda: _shown(question)
     with _surroundings(question, written):
         try:
             run(question.argv[1:], os.path.basename(question.argv[0]), engines)  # noqa: PTH119
@@ -134,6 +140,20 @@ def run_as_client(question: Question, engines: Engines, start: dict[str, str]) -
         sys.stderr.flush()
     output = [(to, text.decode("utf-8", "surrogateescape")) for to, text in _joined(written)]
     return {"code": code, "output": output}
+
+
+def _shown(question: Question) -> Terminal:
+    """What the client has said of its terminal."""
+    from rwkvsearch.ui.terminal import Terminal
+
+    if question.shown is None:
+        raise NeedsTerminal
+    graphics, columns, width, height = question.shown
+    if graphics not in ("kitty", "sixel", "blocks"):
+        raise Refused("malformed: shown")
+    if drawing := sys.modules.get("textual_image._terminal"):  # it asks one terminal, once
+        vars(drawing.get_cell_size).pop("_result", None)
+    return Terminal(graphics, columns, (width, height))
 
 
 def _joined(written: list[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:

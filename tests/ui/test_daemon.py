@@ -1,13 +1,17 @@
 """Real daemons, real sockets, real kills. Commands without a daemon run in the test's process."""
 
+import fcntl
 import json
 import os
+import pty
 import shutil
 import signal
 import socket
 import stat
+import struct
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -431,3 +435,45 @@ def test_the_console_script_begins_light() -> None:
     loaded = {name for name in run.stdout.split() if name.startswith("rwkvsearch.")}
     assert loaded == {"rwkvsearch.ui", "rwkvsearch.ui.main"}
     assert set(run.stdout.split()) & {"typer", "numpy", "platformdirs", "argparse"} == set()
+
+
+def on_terminal(script: Path, *arguments: str, answer: bytes = b"") -> bytes:
+    """What a command writes on a terminal of its own, which gives `answer` when it is asked."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(script, [str(script), *arguments])
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 70, 0, 0))
+    written = b""
+    with suppress(OSError):  # how a terminal ends that nobody is on any more
+        while part := os.read(terminal, 1 << 16):
+            written += part
+            if part.endswith(b"\x1b[c"):
+                os.write(terminal, answer)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    return written
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "answer", [b"\x1b[6;16;8t\x1b[?62;4c", b"\x1b[6;20;10t\x1b[?62;4c", b"\x1b[?6c"]
+)
+def test_pictures_in_the_terminal_are_the_same(
+    answer: bytes,
+    library: Path,
+    daemon: int,
+    alone: Path,
+    script: Path,
+    shared: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("textual_image")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    cold = on_terminal(script, "query", "a dog", "-k", "2", answer=answer)
+    assert not alone.exists()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(shared))
+    before = answered()
+    warm = on_terminal(script, "query", "a dog", "-k", "2", answer=answer)
+    assert answered() == before + 2  # once to be told that it has to look at its terminal
+    assert warm == cold
+    assert len(warm) > 1000
