@@ -45,16 +45,10 @@ def best_texts(
 def texts_of(library: Library, text_ids: list[int]) -> dict[int, tuple[str, tuple[int, ...]]]:
     """Each text by its id, with the ids of the live images that it belongs to."""
     with library.read() as session:
-        texts = dict(
-            session.execute(select(TextRow.id, TextRow.text).where(TextRow.id.in_(text_ids)))
-            .tuples()
-            .all()
-        )
-        owners = session.execute(
-            select(CaptionRow.text_id, CaptionRow.image_id)
-            .where(CaptionRow.text_id.in_(text_ids), IS_SAID)
-            .distinct()
-        ).all()
+        rows = session.execute(select(TextRow.id, TextRow.text).where(TextRow.id.in_(text_ids)))
+        texts = {text_id: text for text_id, text in rows}
+        of_texts = select(CaptionRow.text_id, CaptionRow.image_id).distinct()
+        owners = session.execute(of_texts.where(CaptionRow.text_id.in_(text_ids), IS_SAID)).all()
     images: dict[int, list[int]] = {}
     for text_id, image_id in owners:
         images.setdefault(text_id, []).append(image_id)
@@ -69,15 +63,8 @@ def _blocks(library: Library, model: ModelInfo) -> Iterator[Block]:
     after = 0
     while True:
         with library.read() as session:
-            rows = (
-                session.connection()
-                .execute(
-                    row.where(TextEmbeddingRow.id > after)
-                    .order_by(TextEmbeddingRow.id)
-                    .limit(_BLOCK)
-                )
-                .all()
-            )
+            part = row.where(TextEmbeddingRow.id > after).order_by(TextEmbeddingRow.id)
+            rows = session.connection().execute(part.limit(_BLOCK)).all()
         if rows:
             after = rows[-1][0]
             yield library.unpack([(text_id, data) for _, text_id, data in rows], model.dim)

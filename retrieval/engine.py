@@ -25,6 +25,7 @@ from rwkvsearch.indexer.search import SearchIndex, rescore
 from rwkvsearch.indexer.text_search import best_texts, texts_of
 from rwkvsearch.retrieval.choose import choose_model
 from rwkvsearch.retrieval.confidence import Confidence, neutral_captions
+from rwkvsearch.retrieval.diverse import Distinct
 from rwkvsearch.retrieval.explain import why_picture
 from rwkvsearch.retrieval.feedback import turned
 from rwkvsearch.retrieval.lazy_encoder import LazyEncoder
@@ -205,9 +206,17 @@ class SearchEngine:
     def _page(self, query: Query, ranking: Ranking) -> tuple[Ids, Floats]:
         """Of the ranking, what the query asks for: ids `[n]` and scores `[P, n]`."""
         wanted = query.offset + query.k
-        ids, scores = ranking.top(wanted + len(query.disliked))
-        kept = np.flatnonzero(~np.isin(ids, query.disliked))[query.offset : wanted]
-        return ids[kept], scores[:, kept]
+        depth = wanted + len(query.disliked)
+        while True:
+            ids, scores = ranking.top(depth)
+            kept = np.flatnonzero(~np.isin(ids, query.disliked))
+            if query.diverse:
+                distinct = Distinct(self.library, self.model).keep([], ids[kept].tolist())
+                kept = np.flatnonzero(np.isin(ids, distinct))
+            if len(kept) >= wanted or len(ids) < depth:
+                page = kept[query.offset : wanted]
+                return ids[page], scores[:, page]
+            depth *= 2
 
     def _hits(
         self, query: Query, embeddings: Floats, ranking: Ranking, ids: Ids, scores: Floats
@@ -215,7 +224,7 @@ class SearchEngine:
         if not len(ids):
             return []
         weakest = ranking.standings(scores).argmin(axis=0) if len(scores) > 1 else 0 * ids
-        confidences = self._confidences(ranking.vectors, scores)
+        confidences = self._confidences(query, scores)
         parts = self._parts(embeddings, ids) if len(embeddings) > 1 else scores
         paths = self.library.paths_of(ids.tolist())
         return [
@@ -231,12 +240,17 @@ class SearchEngine:
             if image_id in paths and confidences[at] >= query.min_confidence
         ]
 
-    def _confidences(self, vectors: Floats, scores: Floats) -> Floats:
-        """The confidence `[n]` in the weakest of the vectors."""
-        each = [
-            self._confidence.of(vector, of_vector, self._index.size)
-            for vector, of_vector in zip(vectors, scores, strict=True)
-        ]
+    def _confidences(self, query: Query, scores: Floats) -> NDArray[np.float64]:
+        """The confidence `[n]` in the least sure of the vectors, from their scores `[P, n]`."""
+        wanted = [term for term in query.terms if term.weight > 0]
+        groups = [wanted] if len(scores) == 1 else [[term] for term in wanted]
+        each = []
+        for group, of_group in zip(groups, scores, strict=True):
+            texts = sum(bool(term.text) for term in group)
+            pictures = len(group) - texts
+            each.append(
+                self._confidence.of(of_group, self._index.size, texts=texts, pictures=pictures)
+            )
         return np.minimum.reduce(each)
 
     def _parts(self, embeddings: Floats, ids: Ids) -> Floats:

@@ -83,12 +83,16 @@ def _share(text: str) -> float:
 
 def _download(address: str) -> bytes:
     from http.client import HTTPException
+    from urllib.error import HTTPError
     from urllib.request import Request, urlopen
 
     request = Request(address, headers={"User-Agent": "rwkvsearch"})
     try:
         with urlopen(request, timeout=TIMEOUT) as answer:
             data: bytes = answer.read(MAX_DOWNLOAD + 1)
+    except HTTPError as error:
+        error.close()
+        raise QueryError(f"{address}: cannot be fetched ({error})") from error
     except (OSError, HTTPException, ValueError) as error:
         raise QueryError(f"{address}: cannot be fetched ({error})") from error
     if len(data) > MAX_DOWNLOAD:

@@ -131,8 +131,8 @@ def test_query_by_words_is_the_same_in_every_form(indexed: Path, run: Run) -> No
     assert sorted(paths) == sorted(map(str, indexed.iterdir()))
     assert run("query", "a dog", "--paths").out.splitlines() == paths
     table = run("query", "a dog").out.splitlines()
-    assert table[0].split() == ["rank", "score", "path"]
-    assert [line.split()[2] for line in table[1:]] == paths
+    assert table[0].split() == ["rank", "score", "confidence", "path"]
+    assert [line.split()[3] for line in table[1:]] == paths
 
 
 def test_library_option_and_stats(photos: Path, tmp_path: Path, home: Path, run: Run) -> None:
@@ -303,10 +303,9 @@ def test_wrong_queries(indexed: Path, tmp_path: Path, run: Run) -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["query"], "give either words or --image FILE"),
-        (["query", "dog", "--image", "x.jpg"], "give either words or --image FILE"),
+        (["query"], "give words, --image FILE, or both"),
         (["query", "dog", "--k", "0"], "--k"),
-        (["query", "dog", "--json", "--paths"], "give either --json or --paths"),
+        (["query", "dog", "--json", "--paths"], "give one of --json, --jsonl"),
         (["index", ".", "--batch-size", "0"], "--batch-size"),
         (["nonsense"], "No such command 'nonsense'"),
         (["bench", "classify", "--data", "x", "--template", "no place"], "'no place'"),
@@ -546,7 +545,7 @@ def test_index_goes_on_with_the_model_of_the_library(
 ) -> None:
     asked = []
     monkeypatch.setattr(
-        "rwkvsearch.retrieval.engine.choose_model",
+        "rwkvsearch.retrieval.choose.choose_model",
         lambda *_: asked.append(1) or ("b64", "fp32"),
     )
     assert_one_line(run, ["index", photos], "no model is called 'b64'")
