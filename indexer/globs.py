@@ -79,15 +79,15 @@ class Globs:
 def _at_root(root: str, line: str) -> list[str]:
     """A pattern that is relative to `root` as one of whole paths, and an absolute one as it is."""
     sign, line = ("!", line[1:]) if line.startswith("!") else ("", line)
-    start = sign + _plain(root.rstrip("/"))
+    start = sign + escaped_path(root.rstrip("/"))
     if _is_absolute(line):
         return [sign + line, start + line]
     return [f"{start}{'/' if '/' in line.rstrip().rstrip('/') else '/**/'}{line}"]
 
 
-def _plain(path: str) -> str:
-    """As a pattern that fits just this path."""
-    return re.sub(r"[*?\[\\ ]", r"\\\g<0>", path)
+def escaped_path(path: str) -> str:
+    """An absolute path as a pattern."""
+    return re.sub(r"[*?\[\\]", r"\\\g<0>", path)
 
 
 def _check(glob: str) -> None:
@@ -120,7 +120,8 @@ def _with_links_resolved(glob: str) -> list[str]:
         return [glob]
     here = "/" + "/".join(head)
     there = os.path.realpath(here)
-    return [glob] if there == here else [glob, sign + "/".join([_plain(there.rstrip("/")), *rest])]
+    resolved = sign + "/".join([escaped_path(there.rstrip("/")), *rest])
+    return [glob] if there == here else [glob, resolved]
 
 
 def _as_sql(line: str) -> SqlGlob:

@@ -111,7 +111,7 @@ def _in_box(box: Box) -> list[Condition]:
 
 def _with_file(session: Session, ids: Ids | None, filters: Filters) -> Ids:
     """Of `ids` those with a live file that every folder and pattern is asked of."""
-    conditions = [*_IS_THERE]
+    conditions: list[Condition] = [*_IS_THERE]
     if filters.folders:
         conditions.append(_below(session, filters.folders))
     if not filters.globs:
