@@ -17,7 +17,7 @@ PANEL = 480
 MARGIN = 16
 COLUMNS = 3
 STRENGTH = 0.62
-"""How much of the heat covers the picture."""
+"""How much the heat covers the picture, whose contrast is halved so that colours can be read."""
 UNSEEN = 0.35
 """Brightness of what the model does not see."""
 _INK, _PAPER = (24, 24, 27), (250, 250, 249)
@@ -121,7 +121,8 @@ def _heated(
     low, high = scale
     levels = np.clip(255 * (grid - low) / (high - low), 0, 255).round().astype(np.uint8)
     grey = picture.convert("L").convert("RGB")
-    heat = Image.blend(grey.crop(box), Image.fromarray(colours()[levels]), STRENGTH)
+    flat = Image.eval(grey.crop(box), lambda value: 64 + value // 2)
+    heat = Image.blend(flat, Image.fromarray(colours()[levels]), STRENGTH)
     result = _dimmed(grey, (0, 0, 0, 0))
     result.paste(heat, box[:2])
     return result
@@ -156,7 +157,7 @@ def _legend(scale: tuple[float, float]) -> Image.Image:
 
 
 def _arranged(cells: Sequence[Image.Image], legend: Image.Image) -> Image.Image:
-    columns = min(COLUMNS, len(cells))
+    columns = 2 if len(cells) in (2, 4) else COLUMNS
     height = max(cell.height for cell in cells) + MARGIN
     rows = ceil(len(cells) / columns)
     width = MARGIN + columns * (PANEL + MARGIN)
