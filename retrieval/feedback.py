@@ -2,17 +2,20 @@
 
 Rocchio's feedback: the query, plus a share of the mean of the liked, less a share of the mean of
 the disliked. Each part counts by how far its scores spread in the library, as terms of a query do.
+What is wrong counts only beside something that is right: alone it made the other hits worse.
 Source: Rocchio, Relevance feedback in information retrieval (1971). `docs/querying.md` says how the
 shares were chosen.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-LIKED = 0.75
-DISLIKED = 0.15
+LIKED = 0.5
+DISLIKED = 0.3
 
 Floats = NDArray[np.float32]
 
@@ -25,22 +28,21 @@ def turned(
     *,
     shares: tuple[float, float] = (LIKED, DISLIKED),
 ) -> Floats:
-    """Return the query vectors `[P, D]` after feedback, of length 1; as they are without any.
+    """Return the query vectors `[P, D]` after feedback, of length 1; as they are without any liked.
 
-    `liked` `[L, D]` and `disliked` `[M, D]` are embeddings, `background` `[n, D]` is a sample
-    of the library. `shares` weigh the liked and the disliked against the query.
+    `liked` `[L, D]` and `disliked` `[M, D]` are embeddings, `background` `[n, D]` is a sample of
+    the library. `shares` weigh the liked and the disliked against the query.
     """
-    parts = [
-        share * _standard(_mean(group), background)
-        for share, group in zip((shares[0], -shares[1]), (liked, disliked), strict=True)
-        if len(group)
-    ]
-    if not parts:
+    if not len(liked):
         return vectors
-    moved = np.stack([_standard(vector, background) for vector in vectors]) + sum(parts)
+    moved = np.stack([_standard(vector, background) for vector in vectors])
+    moved += shares[0] * _standard(_mean(liked), background)
+    if len(disliked):
+        moved -= shares[1] * _standard(_mean(disliked), background)
     lengths = np.linalg.norm(moved, axis=1, keepdims=True)
     # Opposites that cancel each other out leave no direction: then the query stays as it was.
-    return np.where(lengths > 1e-6, moved / np.maximum(lengths, 1e-6), vectors).astype(np.float32)
+    unit: Floats = np.where(lengths > 1e-6, moved / np.maximum(lengths, 1e-6), vectors)
+    return unit.astype(np.float32)
 
 
 def _mean(embeddings: Floats) -> NDArray[np.float64]:
@@ -49,11 +51,8 @@ def _mean(embeddings: Floats) -> NDArray[np.float64]:
     return mean
 
 
-def _standard(vector: NDArray[np.floating], background: Floats) -> NDArray[np.float64]:
+def _standard(vector: NDArray[np.floating[Any]], background: Floats) -> NDArray[np.float64]:
     """The vector so scaled that its scores spread by 1 over the background."""
-    spread = float((background @ vector).std()) if len(background) > 1 else 0.0
     exact = vector.astype(np.float64)
-    length = float(np.linalg.norm(exact))
-    if spread > 1e-9:
-        return exact / spread
-    return exact / length if length else exact
+    spread = float((background @ exact).std()) if len(background) > 1 else 0.0
+    return exact / (spread if spread > 1e-9 else np.linalg.norm(exact) or 1.0)
