@@ -44,7 +44,7 @@ PICTURE = Curve(1.7, -2.3)
 
 
 class Norm(NamedTuple):
-    """Best scores that arbitrary queries reach, in the scale of `_stretch`."""
+    """Best scores that arbitrary queries reach, in the scale of `stretch`."""
 
     middle: float
     spread: float
@@ -86,7 +86,7 @@ class Confidence:
         if not len(scores):
             return np.empty(0)
         norm = self.norm(images, texts, pictures)
-        lead = (_stretch(np.asarray(scores, np.float64)) - norm.middle) / norm.spread
+        lead = (stretch(np.asarray(scores, np.float64)) - norm.middle) / norm.spread
         share = pictures / (texts + pictures)
         slope = TEXT.slope + share * (PICTURE.slope - TEXT.slope)
         offset = TEXT.offset + share * (PICTURE.offset - TEXT.offset)
@@ -98,7 +98,7 @@ class Confidence:
         nulls = self._known.get((texts, pictures))
         if nulls is None:
             nulls = self._known[texts, pictures] = self._nulls(texts, pictures)
-        tops = _stretch(_best_of(nulls, max(images, 1)))
+        tops = stretch(_best_of(nulls, max(images, 1)))
         prior = _PRIOR_WEIGHT if pictures or not len(tops) else 0
         share = len(tops) / (len(tops) + prior)
         middle, low = np.quantile(tops, [0.5, 0.16]) if len(tops) else _PICTURE_PRIOR
@@ -155,7 +155,7 @@ def _height(share: float) -> float:
     return NormalDist().inv_cdf(1 - share)
 
 
-def _stretch(cosine: NDArray[np.float64]) -> NDArray[np.float64]:
+def stretch(cosine: NDArray[np.float64]) -> NDArray[np.float64]:
     """Spread out what is near 1, so that a copy stands off from what is merely alike."""
     stretched: NDArray[np.float64] = -np.log1p(_ROUNDING - np.minimum(cosine, 1.0))
     return stretched
