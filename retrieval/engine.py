@@ -225,7 +225,8 @@ class SearchEngine:
             return []
         weakest = ranking.standings(scores).argmin(axis=0) if len(scores) > 1 else 0 * ids
         confidences = self._confidences(query, scores)
-        parts = self._parts(embeddings, ids) if len(embeddings) > 1 else scores
+        plain = len(embeddings) == 1 and not query.liked and not query.disliked
+        parts = scores if plain else self._parts(embeddings, ids)
         paths = self.library.paths_of(ids.tolist())
         return [
             Hit(
