@@ -181,6 +181,7 @@ class Daemon:
             "refused": self._refused,
             "engines": self._engines.number,
             "reopened": self._engines.reopened,
+            "processor_seconds": round(time.process_time(), 3),
             "memory_bytes": _memory(),
         }
 
