@@ -34,8 +34,6 @@ from rwkvsearch.retrieval.query import Hit, Query, Term, TextHit
 from rwkvsearch.retrieval.ranking import Ranking, query_vectors
 from rwkvsearch.retrieval.terms import QueryEncoder, TermEncoder
 
-__all__ = ["Hit", "Query", "SearchEngine", "Term", "TextHit"]
-
 SHOWN_SIDE = 512
 """Height in pixels at which a heat map is drawn, at most."""
 

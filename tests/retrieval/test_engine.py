@@ -14,7 +14,8 @@ from rwkvsearch.indexer.library import Library
 from rwkvsearch.indexer.sync import sync
 from rwkvsearch.retrieval.choose import choose_model
 from rwkvsearch.retrieval.encoder import Encoder
-from rwkvsearch.retrieval.engine import Hit, SearchEngine
+from rwkvsearch.retrieval.engine import SearchEngine
+from rwkvsearch.retrieval.query import Hit
 
 PHOTOS = sorted((Path(__file__).parents[2] / "data" / "samples" / "photos").glob("*.jpg"))
 ROUNDING = 2e-3
