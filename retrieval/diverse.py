@@ -1,7 +1,7 @@
 """Of pictures that look nearly the same, only the first: one frame of a burst, one of the copies.
 
-Two pictures are nearly the same if they are copies (their perceptual hashes nearly agree), the same
-scene again (hashes and embeddings agree), or were taken within seconds and their embeddings agree.
+Two pictures are nearly the same if they are copies (their perceptual hashes agree), the same scene
+again (hashes and embeddings are near), or taken within seconds and alike in hash or embedding.
 `docs/querying.md` has the figures.
 """
 
@@ -19,9 +19,9 @@ from rwkvsearch.data.perceptual import hamming
 from rwkvsearch.indexer.library import Library, ModelInfo, chunks
 from rwkvsearch.indexer.tables import EmbeddingRow, ImageRow
 
-COPY_BITS, COPY_SCORE = 8, 0.5
+COPY_BITS = 8
 SCENE_BITS, SCENE_SCORE = 14, 0.9
-BURST_SECONDS, BURST_SCORE = 10.0, 0.7
+BURST_SECONDS, BURST_BITS, BURST_SCORE = 10.0, 16, 0.7
 
 
 class Looks(NamedTuple):
@@ -37,13 +37,12 @@ class Looks(NamedTuple):
 
     def nearly_same(self, one: int) -> NDArray[np.bool_]:
         """Whether each picture `[N]` is nearly the same as `one`, itself among them."""
-        far = hamming(self.hashes, self.hashes[one])
+        far = np.where(self.hashed & self.hashed[one], hamming(self.hashes, self.hashes[one]), 64)
         scores = self.embeddings @ self.embeddings[one]
-        copies = (far <= COPY_BITS) & (scores >= COPY_SCORE)
+        apart = np.abs(self.seconds - self.seconds[one])  # not a number is not within any limit
         scene = (far <= SCENE_BITS) & (scores >= SCENE_SCORE)
-        burst = np.abs(self.seconds - self.seconds[one]) <= BURST_SECONDS  # false if not a number
-        known = self.hashed & self.hashed[one]
-        same: NDArray[np.bool_] = known & (copies | scene) | burst & (scores >= BURST_SCORE)
+        burst = (apart <= BURST_SECONDS) & ((far <= BURST_BITS) | (scores >= BURST_SCORE))
+        same: NDArray[np.bool_] = (far <= COPY_BITS) | scene | burst
         same[one] = True
         return same
 

@@ -44,6 +44,7 @@ li {{ display: flex; flex-direction: column; overflow: hidden; background: var(-
   border: 1px solid var(--line); border-radius: .6rem }}
 .picture {{ display: grid; place-items: center; aspect-ratio: 4 / 3; background: var(--line);
   color: var(--soft); font-size: .85rem; text-align: center; text-decoration: none }}
+.picture span {{ padding: .8rem }}
 .picture img {{ width: 100%; height: 100%; object-fit: contain }}
 .about {{ padding: .7rem .8rem .8rem }}
 .figures {{ display: flex; gap: .8rem; margin: 0 0 .3rem; color: var(--soft); font-size: .85rem;
@@ -94,7 +95,10 @@ def contact_sheet(hits: Sequence[Hit], query: dict[str, Any], library: Library) 
 
 
 def _card(hit: Hit, library: Library) -> str:
-    files = "\n".join(f'<p class="path">{_linked(path, _text(path))}</p>' for path in hit.paths)
+    breaking = {path: _text(path).replace("/", "/<wbr>") for path in hit.paths}
+    files = "\n".join(
+        f'<p class="path">{_linked(path, text)}</p>' for path, text in breaking.items()
+    )
     return (
         f"<li>\n{_linked(hit.path, _picture(hit, library), 'picture')}\n"
         f'<div class="about">\n<p class="figures"><b>{hit.rank}</b>'
