@@ -34,6 +34,7 @@ from rwkvsearch.retrieval.trials import (
     Photographs,
     Trial,
     Vocabulary,
+    all_words,
     copies,
     countable_words,
     few,
@@ -151,12 +152,13 @@ def text_trials(photographs: Photographs, vocabulary: Vocabulary) -> dict[str, l
         {"captions, half removed": list(halves(photographs))}
         | {f"captions, {n} pictures": list(few(photographs, n, 2000 // n)) for n in (10, 100)}
         | {f"captions, {n}, unrelated": list(unrelated(photographs, n, 400)) for n in sizes}
-        | {f"words, {n} pictures": list(words(photographs, vocabulary, n)) for n in (100, 1000)}
+        | {"words, 100 pictures": list(words(photographs, vocabulary, 100))}
+        | {"words, all pictures": list(all_words(photographs, vocabulary))}
         | {"words, all of them removed": list(removed(photographs, vocabulary))}
     )
 
 
-FITTED = ("unrelated", "words, 100 ", "words, 1000 ")
+FITTED = ("unrelated", "words, 100 ", "words, all pictures")
 
 
 def _reliability(judged: Judged) -> Iterable[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +44,13 @@ class Photographs:
     texts: Floats
     owner: Ids
     captions: tuple[str, ...]
+
+    @cached_property
+    def shared(self) -> Ids:
+        """How many everyday words the captions of two pictures have in common, `[I, I]`."""
+        said = (mentions(self, list(everyday_words().values())) > 0).astype(np.int64)
+        shared: Ids = said @ said.T
+        return shared
 
 
 @dataclass(frozen=True)
@@ -83,15 +91,14 @@ def unrelated(photographs: Photographs, size: int, times: int) -> Iterator[Trial
 
     Words are the everyday ones that any caption of a picture mentions.
     """
-    said = mentions(photographs, list(everyday_words().values())) > 0
-    shared = said.astype(np.int64) @ said.T.astype(np.int64)
+    shared = photographs.shared
     random = np.random.default_rng(size)
     for caption in random.permutation(len(photographs.texts))[:times]:
         own = photographs.owner[caption : caption + 1]
         free = np.flatnonzero(shared[own[0]] == 0)
-        if len(free) < size or not said[own[0]].any():
+        if len(free) < size or not shared[own[0], own[0]]:
             continue
-        others = random.choice(np.delete(np.arange(len(said)), own), size - 1, replace=False)
+        others = random.choice(np.delete(np.arange(len(shared)), own), size - 1, replace=False)
         query = photographs.texts[caption : caption + 1]
         yield Trial(np.append(own, others), query, own, own)
         yield Trial(random.choice(free, size, replace=False), query, np.array([-1]), own)
@@ -108,32 +115,48 @@ class Vocabulary:
 
 def words(photographs: Photographs, vocabulary: Vocabulary, size: int) -> Iterator[Trial]:
     """Words that captions mention, and those that none does; libraries of so many pictures."""
-    said = mentions(photographs, vocabulary.words, narrower=True)
-    everything = np.arange(len(said))
     random = np.random.default_rng(size)
-    for number in range(len(vocabulary.words)):
-        shows = np.flatnonzero(said[:, number] >= SURE)
-        if not len(shows) and said[:, number].any():
-            continue
-        own = random.choice(shows, min(len(shows), 1), replace=False)
-        others = random.permutation(np.setdiff1d(everything, own))[: size - len(own)]
-        yield _asked(vocabulary, number, np.append(own, others), own)
+    everything = np.arange(len(photographs.images))
+    for number, shows, mentioned in _shown(photographs, vocabulary):
+        if len(shows) or not len(mentioned):
+            own = random.permutation(shows)[:1]
+            others = random.permutation(np.setdiff1d(everything, own))[: size - len(own)]
+            yield _asked(vocabulary, [number], np.append(own, others), own)
+
+
+def all_words(photographs: Photographs, vocabulary: Vocabulary) -> Iterator[Trial]:
+    """The same of the library of all pictures."""
+    known = [
+        (n, own[:1])
+        for n, own, said in _shown(photographs, vocabulary)
+        if len(own) or not len(said)
+    ]
+    rows = np.concatenate([own if len(own) else [-1] for _, own in known])
+    yield _asked(vocabulary, [n for n, _ in known], np.arange(len(photographs.images)), rows)
 
 
 def removed(photographs: Photographs, vocabulary: Vocabulary) -> Iterator[Trial]:
     """Words that captions mention: all pictures, and all but those of which any caption does."""
+    everything = np.arange(len(photographs.images))
+    known = [each for each in _shown(photographs, vocabulary) if len(each[1])]
+    rows = np.array([shows[0] for _, shows, _ in known])
+    yield _asked(vocabulary, [number for number, _, _ in known], everything, rows)
+    for number, _, mentioned in known:
+        yield _asked(vocabulary, [number], np.setdiff1d(everything, mentioned), rows[:0])
+
+
+def _shown(photographs: Photographs, vocabulary: Vocabulary) -> Iterator[tuple[int, Ids, Ids]]:
+    """For each word its number, the pictures that surely show it, and all that mention it."""
     said = mentions(photographs, vocabulary.words, narrower=True)
-    for number in range(len(vocabulary.words)):
-        shows = np.flatnonzero(said[:, number] >= SURE)
-        if len(shows):
-            yield _asked(vocabulary, number, np.arange(len(said)), shows[:1])
-            yield _asked(vocabulary, number, np.flatnonzero(said[:, number] == 0), shows[:0])
+    for number, counts in enumerate(said.T):
+        yield number, np.flatnonzero(counts >= SURE), np.flatnonzero(counts)
 
 
-def _asked(vocabulary: Vocabulary, number: int, library: Ids, own: Ids) -> Trial:
-    queries = np.stack([vocabulary.plain[number], vocabulary.articles[number]])
-    right = own[0] if len(own) else -1
-    return Trial(library, queries, np.full(2, right), np.full(2, number))
+def _asked(vocabulary: Vocabulary, numbers: Sequence[int], library: Ids, right: Ids) -> Trial:
+    """Ask for words with and without article; `right` as that of a trial, empty for none."""
+    queries = np.concatenate([vocabulary.plain[numbers], vocabulary.articles[numbers]])
+    own = np.resize(right, len(numbers)) if len(right) else np.full(len(numbers), -1)
+    return Trial(library, queries, np.tile(own, 2), np.tile(numbers, 2))
 
 
 def copies(photographs: Photographs, altered: Floats, size: int, times: int) -> Iterator[Trial]:
@@ -141,14 +164,13 @@ def copies(photographs: Photographs, altered: Floats, size: int, times: int) -> 
 
     The unrelated library is asked for the untouched picture.
     """
-    said = mentions(photographs, list(everyday_words().values())) > 0
-    shared = said.astype(np.int64) @ said.T.astype(np.int64)
+    shared = photographs.shared
     random = np.random.default_rng(size)
     for row in random.permutation(altered.shape[1])[:times]:
         own, free = np.array([row]), np.flatnonzero(shared[row] == 0)
-        if len(free) < size or not said[row].any():
+        if len(free) < size or not shared[row, row]:
             continue
-        others = random.choice(np.delete(np.arange(len(said)), row), size - 1, replace=False)
+        others = random.choice(np.delete(np.arange(len(shared)), row), size - 1, replace=False)
         way = random.integers(len(altered))
         yield Trial(np.append(own, others), altered[way, own], own, own, picture=True)
         absent = random.choice(free, size, replace=False)
