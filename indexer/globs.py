@@ -2,7 +2,7 @@
 
 A pattern is relative to the root that a file belongs to; one that begins with `/` may as well be an
 absolute path. The last pattern that fits a file decides, so `!*.png` takes back what an earlier one
-gave; where the first one takes back, it takes from all files.
+gave. Where the first one begins with `!`, they say what is left out, each with its opposite.
 
 SQLite's GLOB has no special `/`, so only the plainest patterns mean the same there. For the others
 it finds every file that may fit, and `Globs.fits` decides.
@@ -47,10 +47,13 @@ class Globs:
         for glob in globs:
             _check(glob)
         lines = [line for glob in globs for line in _with_links_resolved(glob)]
-        if lines and lines[0].startswith("!"):
-            lines.insert(0, "**")
+        self.leave_out = lines[:1] != [] and lines[0].startswith("!")
+        """Whether a file passes that does not fit."""
+        if self.leave_out:
+            lines = [line[1:] if line.startswith("!") else f"!{line}" for line in lines]
         self._lines = lines
         self._takes_back = any(line.startswith("!") for line in lines)
+        self._anywhere = any(map(_is_absolute, lines))
         self._relative = GitIgnoreSpec.from_lines(lines)
         self._absolute = GitIgnoreSpec.from_lines(filter(_is_absolute, lines))
         self._whole: dict[str, GitIgnoreSpec] = {}
@@ -65,8 +68,14 @@ class Globs:
         """At least one of them is true for every file that fits."""
         return [_as_sql(line) for line in self._lines if not line.startswith("!")]
 
+    def passes(self, root: str, path: str) -> bool:
+        """Whether the file `path` of `root` is one of those that are meant."""
+        return self.fits(root, path) != self.leave_out
+
     def fits(self, root: str, path: str) -> bool:
-        """Whether the file `path` of `root` fits."""
+        """Whether the patterns, the opposite ones where they say what is left out, fit a file."""
+        if not self._anywhere:
+            return self._relative.match_file(path)
         whole = f"{root}/{path}".lstrip("/")
         if not self._takes_back:
             return self._relative.match_file(path) or self._absolute.match_file(whole)

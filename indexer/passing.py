@@ -24,6 +24,7 @@ from sqlalchemy import (
     cast,
     func,
     literal,
+    not_,
     or_,
     select,
     text,
@@ -38,7 +39,8 @@ from rwkvsearch.indexer.globs import Globs
 from rwkvsearch.indexer.tables import CaptionRow, FileRow, ImageRow, RootRow, TagRow
 from rwkvsearch.indexer.texts import IS_SAID
 
-FEW = 10_000
+FEW = 8
+"""One in so many images is few: to look up one takes that much longer than to pass over it."""
 
 Condition = ColumnElement[bool]
 Part = tuple[ColumnElement[Any], list[Condition]]
@@ -47,6 +49,7 @@ Part = tuple[ColumnElement[Any], list[Condition]]
 _IMAGES, _FILES, _ROOTS = (row.__table__.c for row in (ImageRow, FileRow, RootRow))
 _IMAGE_OF_CAPTION, _IMAGE_OF_TAG = CaptionRow.__table__.c.image_id, TagRow.__table__.c.image_id
 _AMONG = select(func.json_each(bindparam("among")).table_valued("value").c.value)
+_NUMBER = select(func.max(_IMAGES.id))
 _IS_THERE = (_FILES.gone_at.is_(None), _FILES.image_id.is_not(None))
 _OF_ROOT = _FILES.root_id == _ROOTS.id
 _PATH = literal("/", Text).concat(cast(_FILES.path, Text)).concat("/")
@@ -117,18 +120,22 @@ def _with_file(session: Session, ids: Ids | None, filters: Filters) -> Ids:
     if not filters.globs:
         return _narrowed(session, ids, _FILES.image_id, conditions)
     globs = Globs(filters.globs)
-    near = [
-        path.op("GLOB")(cast(literal(glob.pattern, LargeBinary), Text))
-        for glob in globs.sql
-        for path in (_PATH, *([_WHOLE_PATH] if glob.absolute else []))
-    ]
-    conditions += [_OF_ROOT, or_(*near)]
+    fits = or_(
+        *(
+            path.bool_op("GLOB")(cast(literal(glob.pattern, LargeBinary), Text))
+            for glob in globs.sql
+            for path in (_PATH, *([_WHOLE_PATH] if glob.absolute else []))
+        )
+    )
+    conditions.append(_OF_ROOT)
+    if globs.exact or not globs.leave_out:
+        conditions.append(not_(fits) if globs.leave_out else fits)
     if globs.exact:
         return _narrowed(session, ids, _FILES.image_id, conditions)
     places = [type_coerce(column, LargeBinary) for column in (_ROOTS.path, _FILES.path)]
     rows = _run(session, select(_FILES.image_id, *places).where(*conditions), _FILES.image_id, ids)
     decode = os.fsdecode
-    fitting = [one for one, root, path in rows if globs.fits(decode(root), decode(path))]
+    fitting = [one for one, root, path in rows if globs.passes(decode(root), decode(path))]
     return _cut(np.array(fitting, np.int64), ids)
 
 
@@ -173,10 +180,11 @@ def _run(
     session: Session, asked: Select[Any], column: ColumnElement[Any], ids: Ids | None
 ) -> Sequence[Any]:
     """The rows, of `ids` only where those are few."""
-    if ids is None or len(ids) > FEW:
-        return session.connection().execute(asked).all()
-    asked = asked.where(column.in_(_AMONG))
-    return session.connection().execute(asked, {"among": json.dumps(ids.tolist())}).all()
+    connection = session.connection()
+    if ids is None or FEW * len(ids) > (connection.scalar(_NUMBER) or 0):
+        return connection.execute(asked).all()
+    few = {"among": json.dumps(ids.tolist())}
+    return connection.execute(asked.where(column.in_(_AMONG)), few).all()
 
 
 def _cut(found: Ids, ids: Ids | None) -> Ids:
