@@ -26,7 +26,7 @@ from typing import Any
 
 from rwkvsearch.ui.daemon_run import Question, Refused, run_as_client
 from rwkvsearch.ui.engines import Engines
-from rwkvsearch.ui.main import MOST_ASKED, VERSION, is_private, receive, send, socket_path
+from rwkvsearch.ui.main import DEFAULTS, MOST_ASKED, VERSION, is_private, receive, send, socket_path
 
 IDLE = 15 * 60.0  # seconds
 TICK = 2.0
@@ -212,7 +212,7 @@ def main() -> None:
     asked = argparse.ArgumentParser(prog="python -m rwkvsearch.ui.daemon", description=__doc__)
     asked.add_argument("--idle", type=float, default=IDLE, help="seconds until it stops by itself")
     idle = asked.parse_args().idle
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    os.environ.update(DEFAULTS | os.environ)
     warnings.filterwarnings("ignore", module="PIL")
     path = Path(socket_path())
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -27,6 +27,8 @@ from rwkvsearch.ui.main import (
 
 START_TIME = 60.0
 """Seconds until a daemon that was started has to answer."""
+ANSWER_TIME = 20.0
+"""Seconds for what it says of itself, which waits while a library is being loaded."""
 STOP_TIME = 10.0
 """Seconds for the query that is being answered, before a daemon is killed."""
 
@@ -53,7 +55,7 @@ def start(idle: float | None = None) -> dict[str, Any]:
     """
     until, child = time.monotonic() + START_TIME, None
     while True:
-        found = status()
+        found = _tell("status")
         if found and found["version"] == VERSION:
             return found
         if found:
@@ -70,8 +72,15 @@ def start(idle: float | None = None) -> dict[str, Any]:
 
 
 def status() -> dict[str, Any] | None:
-    """What the daemon says of itself; None if there is none that answers."""
-    return _tell("status")
+    """What the daemon says of itself; None if there is none.
+
+    Raises:
+        DaemonError: there is one, but it does not answer.
+    """
+    found = _tell("status")
+    if found is None and (pid := _holder()):
+        raise DaemonError(f"the daemon, pid {pid}, does not answer: `rwkvsearch daemon restart`")
+    return found
 
 
 def stop() -> bool:
@@ -99,6 +108,7 @@ def log_file() -> Path:
 
 def _tell(what: str) -> dict[str, Any] | None:
     with suppress(OSError, ValueError), connect() as connection:
+        connection.settimeout(ANSWER_TIME)
         send(connection, {"do": what, "version": VERSION})
         return receive(connection, MOST_ASKED)
     return None

@@ -18,7 +18,7 @@ from rwkvsearch.ui.engines import Engines
 if TYPE_CHECKING:
     from rwkvsearch.ui.terminal import Terminal
 
-BOUND = ("PYTHON", "LD_", "DYLD_", "OMP_", "MKL_", "OPENBLAS_", "CUDA_", "NVIDIA_", "MALLOC_")
+BOUND = ("PYTHONHOME", "PYTHONPATH", "LD_", "DYLD_", "OMP_", "MKL_", "OPENBLAS_", "CUDA_")
 """Beginnings of variables that are read once, when a process or a library in it starts."""
 
 
@@ -49,7 +49,7 @@ class Question:
     @classmethod
     def read(cls, message: dict[str, Any]) -> Question:
         """Read what a client sent; `Refused` if it is malformed."""
-        found = {name: message.get(name) for name in cls.__annotations__}
+        found: dict[str, Any] = {name: message.get(name) for name in cls.__annotations__}
         environ = found["environ"]
         if not isinstance(environ, dict):
             raise Refused("malformed: environ")

@@ -41,7 +41,7 @@ FILTERS = {
     "1 % by name": Filters(globs=("*00.png",)),
 }
 _SCRIPT = "from rwkvsearch.ui.main import main; main()"
-_WIDTH = 34
+_WIDTH = 38
 
 Row = tuple[str, str]
 Times = NDArray[np.float64]
@@ -65,6 +65,8 @@ class MadeUp:
     def encode_images(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
         """There are none."""
         raise NotImplementedError
+
+    encode_patches = encode_images
 
 
 def main() -> None:

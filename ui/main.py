@@ -25,6 +25,8 @@ MOST_ASKED = 1 << 20  # bytes
 MOST_ANSWERED = 1 << 28  # bytes
 PATIENCE = 5.0
 """Seconds until the daemon has to begin with a query; it has one at a time."""
+DEFAULTS = {"OMP_WAIT_POLICY": "passive"}
+"""Variables that every command sets unless they are set."""
 _STAYS_HERE = ("-", "--open")
 """Words of a command that reads stdin, or starts a program in this session."""
 _LONGEST_NAME = 100  # bytes; the system takes 104 or 108
@@ -125,7 +127,7 @@ def _question(argv: list[str]) -> dict[str, Any]:
         "place": [here.st_dev, here.st_ino],
         "umask": mask,
         "encoding": sys.getfilesystemencoding(),
-        "environ": dict(os.environ) | _terminal_size(),
+        "environ": DEFAULTS | os.environ | _terminal_size(),
         "terminal": [sys.stdout.isatty(), sys.stderr.isatty()],
     }
 

@@ -222,6 +222,7 @@ def test_a_killed_daemon_leaves_no_query_behind(
     assert (alone / "daemon.sock").exists()
     assert status() is None
     assert launch(script, "query", "a dog", "--json") == found
+    assert status() is None
     second = int(start()["pid"])
     assert second != first
     assert launch(script, "query", "a dog", "--json") == found
@@ -338,11 +339,30 @@ def test_a_daemon_that_does_not_answer_is_not_waited_for(
     try:
         with monkeypatch.context() as patch:
             patch.setattr(main, "PATIENCE", 0.3)
+            patch.setattr(daemon_client, "ANSWER_TIME", 0.3)
             assert main.ask(["rwkvsearch", "query", "a dog"]) is None
+            with pytest.raises(DaemonError, match=f"pid {daemon}, does not answer"):
+                status()
     finally:
         os.kill(daemon, signal.SIGCONT)
     assert main.ask(["rwkvsearch", "query", "a dog"])
     assert answered() == before + 1  # the one that was given up was not run
+
+
+def test_query_starts_it(
+    library: Path, alone: Path, script: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY")  # as on most machines; then every command sets it
+    expected = run("query", "a dog")
+    assert launch(script, "query", "a dog") == expected
+    assert status() is None
+    assert launch(script, "query", "a dog", "--daemon") == expected
+    assert answered() == 1
+    for ask in (["a dog"], ["a dog", "--daemon"], ["--daemon", "--", "a dog"]):
+        assert launch(script, "query", *ask) == expected
+    assert answered() == 4
+    assert launch(script, "query", "a dog", OMP_NUM_THREADS="1") == expected
+    assert answered() == 4
 
 
 def test_it_stops_when_idle_and_on_sigterm_and_without_its_socket(alone: Path) -> None:
