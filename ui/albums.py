@@ -181,7 +181,7 @@ def albums_as_table(albums: list[Album]) -> str:
     """Return one line an album: its votes, its name, what it asks."""
     from rwkvsearch.ui.render import printable
 
-    width = max(len(printable(album.name)) for album in albums)
+    width = max(len("name"), *(len(printable(album.name)) for album in albums))
     lines = [f"{'liked':>5}  {'disliked':>8}  {'name':<{width}}  query"]
     for album in albums:
         votes = f"{len(album.liked):>5}  {len(album.disliked):>8}"
