@@ -27,6 +27,10 @@ COMMANDS = [
     ["model", "pull"],
     ["bench", "recall"],
     ["bench", "classify"],
+    ["daemon", "status"],
+    ["daemon", "start"],
+    ["daemon", "stop"],
+    ["daemon", "restart"],
 ]
 
 

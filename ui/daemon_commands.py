@@ -2,6 +2,7 @@
 
 import json
 from datetime import timedelta
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -15,10 +16,14 @@ IdleOption = Annotated[
     float | None,
     typer.Option("--idle", min=1, help="Stop after so many seconds without a query; default: 900."),
 ]
+UnusedLibraryOption = Annotated[
+    Path | None,
+    typer.Option("--library", help="Taken by every command; the daemon serves all libraries."),
+]
 
 
 @daemon_app.command("status")
-def daemon_status(as_json: JsonOption = False) -> None:
+def daemon_status(as_json: JsonOption = False, _library: UnusedLibraryOption = None) -> None:
     """Show whether a daemon runs, and what it has done; exit code 1 if there is none."""
     from rwkvsearch.ui.daemon_client import log_file, status
     from rwkvsearch.ui.render import counted
@@ -49,7 +54,7 @@ def daemon_status(as_json: JsonOption = False) -> None:
 
 
 @daemon_app.command("start")
-def daemon_start(idle: IdleOption = None) -> None:
+def daemon_start(idle: IdleOption = None, _library: UnusedLibraryOption = None) -> None:
     """Start the daemon, if there is none; `query` uses it from then on."""
     from rwkvsearch.ui.daemon_client import start
 
@@ -57,7 +62,7 @@ def daemon_start(idle: IdleOption = None) -> None:
 
 
 @daemon_app.command("stop")
-def daemon_stop() -> None:
+def daemon_stop(_library: UnusedLibraryOption = None) -> None:
     """Stop the daemon; a query that it is answering is answered first."""
     from rwkvsearch.ui.daemon_client import stop
 
@@ -65,7 +70,7 @@ def daemon_stop() -> None:
 
 
 @daemon_app.command("restart")
-def daemon_restart(idle: IdleOption = None) -> None:
+def daemon_restart(idle: IdleOption = None, _library: UnusedLibraryOption = None) -> None:
     """Stop the daemon, if there is one, and start another."""
     from rwkvsearch.ui.daemon_client import start, stop
 
