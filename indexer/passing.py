@@ -146,12 +146,13 @@ def _below(session: Session, folders: Sequence[Path]) -> Condition:
     for folder in folders:
         # As written for what was found behind a link, as resolved for the rest, as roots are.
         places = {Path(os.path.normpath(Path.cwd() / folder)), folder.resolve()}
-        part = or_(*(one for place in places for one in _at(rows, place)), literal(value=False))
-        if not session.connection().scalar(select(select(_FILES.id).where(part).exists())):
+        part = [one for place in places for one in _at(rows, place)]
+        known = select(select(_FILES.id).where(or_(*part)).exists()) if part else None
+        if known is None or not session.connection().scalar(known):
             raise QueryError(
                 f"{folder}: nothing below it was indexed; `rwkvsearch stats` lists what was"
             )
-        parts.append(part)
+        parts += part
     return or_(*parts)
 
 
