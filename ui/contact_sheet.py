@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rwkvsearch.data.errors import RwkvSearchError
 from rwkvsearch.data.files import is_file, replacing
-from rwkvsearch.ui.render import counted, printable
+from rwkvsearch.ui.words import counted, printable
 
 if TYPE_CHECKING:
     from rwkvsearch.indexer.library import Library

@@ -77,7 +77,7 @@ def doctor(
 
 def report_as_text(library: "Path", report: "Report", stats: "LibraryStats | None") -> str:
     """Return a line for each finding, what was done, and what it comes to."""
-    from rwkvsearch.ui.render import counted, printable
+    from rwkvsearch.ui.words import counted, printable
 
     lines = []
     for finding in report.findings:

@@ -37,7 +37,7 @@ def dupes(
     """
     from rwkvsearch.indexer.dupes import find_duplicates
     from rwkvsearch.indexer.library import Library
-    from rwkvsearch.ui.render import counted
+    from rwkvsearch.ui.words import counted
 
     with Library.open(library_folder(library)) as opened:
         found = find_duplicates(
@@ -58,7 +58,7 @@ def dupes(
 
 def duplicates_as_text(found: "Duplicates") -> str:
     """Return the groups, one file a line, and how much they take."""
-    from rwkvsearch.ui.render import counted
+    from rwkvsearch.ui.words import counted
 
     lines = [line for group in found.groups for line in (*_lines(group), "")]
     spare = sum(group.spare_bytes for group in found.groups)
@@ -84,7 +84,7 @@ def duplicates_as_json(found: "Duplicates") -> str:
 
 
 def _lines(group: "Group") -> list[str]:
-    from rwkvsearch.ui.render import printable
+    from rwkvsearch.ui.words import printable
 
     best = group.copies[0].image_id
     lines: list[str] = []

@@ -89,7 +89,7 @@ def _settings(
 def _right(library: Library, file: Path, questions: Sequence[Question]) -> dict[Question, set[int]]:
     """The images that each question should find; what is not in the library is named."""
     from rwkvsearch.retrieval.questions import expected_images
-    from rwkvsearch.ui.render import counted, printable
+    from rwkvsearch.ui.words import counted, printable
 
     known, missing = expected_images(library, file, questions)
     for name in missing:
@@ -112,7 +112,8 @@ def _results(
     first: int,
 ) -> list[list[Answer]]:
     from rwkvsearch.retrieval.questions import ask
-    from rwkvsearch.ui.render import counted, counting
+    from rwkvsearch.ui.render import counting
+    from rwkvsearch.ui.words import counted
 
     results = []
     expected = sorted(set().union(*right.values()))
@@ -153,7 +154,7 @@ def as_table(
 
 
 def _details(name: str, answers: Sequence[Answer]) -> str:
-    from rwkvsearch.ui.render import printable
+    from rwkvsearch.ui.words import printable
 
     lines = [f"{name}\n{'rank':>6}  {'confidence':>10}  query -> best hit"]
     for answer in answers:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from rwkvsearch.data.errors import RwkvSearchError
 from rwkvsearch.data.files import is_file
-from rwkvsearch.ui.render import printable
+from rwkvsearch.ui.words import printable
 
 if TYPE_CHECKING:
     from rwkvsearch.indexer.library import Library

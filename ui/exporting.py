@@ -31,7 +31,8 @@ def export(
         raise typer.BadParameter("give either --copy or --symlink")
 
     from rwkvsearch.ui.export import export_hits
-    from rwkvsearch.ui.render import counted, counting, printable
+    from rwkvsearch.ui.render import counting
+    from rwkvsearch.ui.words import counted, printable
 
     query = to_query(ask, many, filters)
     with open_engine(ctx, where) as engine:

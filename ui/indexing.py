@@ -125,7 +125,7 @@ def forget(
     """
     from rwkvsearch.indexer import edit
     from rwkvsearch.indexer.library import Library
-    from rwkvsearch.ui.render import counted
+    from rwkvsearch.ui.words import counted
 
     if not paths and not gone:
         raise typer.BadParameter("name files or folders, or give --gone")
@@ -146,7 +146,7 @@ def relocate(
     """
     from rwkvsearch.indexer import edit
     from rwkvsearch.indexer.library import Library
-    from rwkvsearch.ui.render import counted, printable
+    from rwkvsearch.ui.words import counted, printable
 
     with Library.open(library_folder(library)) as opened:
         number = edit.relocate(opened, old, new)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from rwkvsearch.data.errors import ImageError
-from rwkvsearch.ui.render import printable
+from rwkvsearch.ui.words import printable
 
 if TYPE_CHECKING:
     from rwkvsearch.data.descriptions.texts import Tag

@@ -147,7 +147,8 @@ def _tag(
     library: "Library", encoder: "LazyEncoder", tagging: "Tagging", *, every: bool, as_json: bool
 ) -> str:
     from rwkvsearch.indexer.tags import Tagged
-    from rwkvsearch.ui.render import counted, counting
+    from rwkvsearch.ui.render import counting
+    from rwkvsearch.ui.words import counted
 
     began = time.monotonic()
     waiting = tagging.count(library, encoder)

@@ -275,7 +275,7 @@ def explained(engine: SearchEngine, query: Query) -> str:
 def write_reasons(engine: SearchEngine, query: Query, hits: list[Hit], folder: Path) -> None:
     """Write each hit with its heat map into `folder`, and say in words what contributed what."""
     from rwkvsearch.data.files import replacing
-    from rwkvsearch.ui.render import printable
+    from rwkvsearch.ui.words import printable
 
     folder.mkdir(parents=True, exist_ok=True)
     for hit in hits:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
+from rwkvsearch.ui.words import counted, duration, printable
+
 if TYPE_CHECKING:
     from rwkvsearch.data.descriptions.texts import Described
     from rwkvsearch.indexer.protocols import SyncEvent, SyncReport
@@ -264,24 +266,6 @@ def estimate_as_text(found: Estimate) -> str:
         digits = ".2f" if found.cost >= 1 else ".2g"
         lines.append(f"cost      about {found.cost:,{digits}} in the currency of the prices")
     return "\n".join(lines)
-
-
-def duration(seconds: float) -> str:
-    """Return seconds as a person says them: `40 s`, `3 min`, `2.5 h`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def printable(path: Path | str) -> str:
-    """Return a path or a text on one line, whatever is in it."""
-    text = str(path)
-    return text if text.isprintable() else repr(text)[1:-1]
-
-
-def counted(number: int, noun: str) -> str:
-    """Return a number with its noun: `1 file`, `2,000 files`."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def _rounded(values: dict[str, float]) -> dict[str, float]:

@@ -15,7 +15,7 @@ import typer
 
 from rwkvsearch.data.errors import RwkvSearchError
 from rwkvsearch.data.files import is_file
-from rwkvsearch.ui.render import printable
+from rwkvsearch.ui.words import printable
 
 if TYPE_CHECKING:
     from typing_extensions import TypeIs

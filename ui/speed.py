@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from rwkvsearch.ui.render import counted, duration
+from rwkvsearch.ui.words import counted, duration
 
 if TYPE_CHECKING:
     from rwkvsearch.indexer.clock import Profile, Work

@@ -122,7 +122,7 @@ class _Syncing:
         self._first = False
 
     def _progress(self, event: "SyncEvent") -> None:
-        from rwkvsearch.ui.render import printable
+        from rwkvsearch.ui.words import printable
 
         if event.path is not None:
             self._say(f"skipped {printable(event.path)}: {event.reason}")
