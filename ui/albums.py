@@ -78,7 +78,7 @@ def album_save(
     from rwkvsearch.indexer.albums import save_album
     from rwkvsearch.indexer.library import Library
     from rwkvsearch.retrieval.query_json import query_to_json, without_pictures
-    from rwkvsearch.ui.render import printable
+    from rwkvsearch.ui.words import printable
 
     how_many = HowManyOptions(many.k, 0, many.min_confidence, many.diverse)
     query = to_query(ask, how_many, filters)
@@ -118,17 +118,18 @@ def album_show(
     with open_engine(ctx, where) as engine:
         library = engine.library
         query = query_from_json(read_album(library, name).query, engine.encoder.model_id)
-        liked, disliked = _images(library, votes.like), _images(library, votes.dislike)
+        right, wrong = _images(library, votes.like), _images(library, votes.dislike)
         if votes.forget_votes:
             forget_votes(library, name)
-        if liked or disliked:
-            vote(library, name, liked, disliked)
+        if right or wrong:
+            vote(library, name, right, wrong)
         album = read_album(library, name)
-        given = {"liked": album.liked, "disliked": album.disliked}
-        query = replace(query, k=k or query.k, offset=offset, **given)
+        liked, disliked = album.liked, album.disliked
+        query = replace(query, k=k or query.k, offset=offset, liked=liked, disliked=disliked)
         hits = engine.run(query)
+        votes_given = {"liked": liked, "disliked": disliked}
         facts = {"album": name, "terms": unparse(query.terms), "model": engine.encoder.model_id}
-        output.show(hits, facts | given, library)
+        output.show(hits, facts | votes_given, library)
     if line := doubt(query, hits):
         typer.echo(f"rwkvsearch: {line}", err=True)
 
@@ -154,7 +155,7 @@ def album_delete(name: NameArgument, library: LibraryOption = None) -> None:
     """Forget an album and its votes; no picture is touched."""
     from rwkvsearch.indexer.albums import delete_album
     from rwkvsearch.indexer.library import Library
-    from rwkvsearch.ui.render import printable
+    from rwkvsearch.ui.words import printable
 
     with Library.open(library_folder(library)) as opened:
         delete_album(opened, name)
@@ -170,7 +171,7 @@ def album_rename(
     """Give an album another name."""
     from rwkvsearch.indexer.albums import rename_album
     from rwkvsearch.indexer.library import Library
-    from rwkvsearch.ui.render import printable
+    from rwkvsearch.ui.words import printable
 
     with Library.open(library_folder(library)) as opened:
         rename_album(opened, name, new)
@@ -179,7 +180,7 @@ def album_rename(
 
 def albums_as_table(albums: list[Album]) -> str:
     """Return one line an album: its votes, its name, what it asks."""
-    from rwkvsearch.ui.render import printable
+    from rwkvsearch.ui.words import printable
 
     width = max(len("name"), *(len(printable(album.name)) for album in albums))
     lines = [f"{'liked':>5}  {'disliked':>8}  {'name':<{width}}  query"]
