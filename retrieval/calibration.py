@@ -151,7 +151,7 @@ def text_trials(photographs: Photographs, vocabulary: Vocabulary) -> dict[str, l
     return (
         {"captions, half removed": list(halves(photographs))}
         | {f"captions, {n} pictures": list(few(photographs, n, 2000 // n)) for n in (10, 100)}
-        | {f"captions, {n}, unrelated": list(unrelated(photographs, n, 400)) for n in sizes}
+        | {f"captions, {n}, unrelated": list(unrelated(photographs, n, 150)) for n in sizes}
         | {"words, 100 pictures": list(words(photographs, vocabulary, 100))}
         | {"words, all pictures": list(all_words(photographs, vocabulary))}
         | {"words, all of them removed": list(removed(photographs, vocabulary))}
