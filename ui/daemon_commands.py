@@ -26,7 +26,7 @@ UnusedLibraryOption = Annotated[
 def daemon_status(as_json: JsonOption = False, _library: UnusedLibraryOption = None) -> None:
     """Show whether a daemon runs, and what it has done; exit code 1 if there is none."""
     from rwkvsearch.ui.daemon_client import log_file, status
-    from rwkvsearch.ui.render import counted
+    from rwkvsearch.ui.words import counted
 
     found = status()
     if as_json:
