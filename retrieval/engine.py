@@ -250,7 +250,8 @@ class SearchEngine:
             each.append(
                 self._confidence.of(of_group, self._index.size, texts=texts, pictures=pictures)
             )
-        return np.minimum.reduce(each)
+        least: NDArray[np.float64] = np.minimum.reduce(each)
+        return least
 
     def _parts(self, embeddings: Floats, ids: Ids) -> Floats:
         """The cosine of every term with every hit, `[T, n]`."""

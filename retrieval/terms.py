@@ -96,7 +96,8 @@ class TermEncoder:
         ids, rows = self._library.embeddings_of(self._model, [image_id])
         if not len(ids):
             raise QueryError(f"there is no image {image_id} in the library")
-        return rows[0].astype(np.float32)
+        row: Floats = rows[0].astype(np.float32)
+        return row
 
     def _picture(self, term: Term) -> Image.Image:
         image = term.image

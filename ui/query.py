@@ -233,7 +233,7 @@ def facts(engine: SearchEngine, ask: AskOptions, query: Query) -> dict[str, Any]
 
     return {
         "query": ask.text,
-        "image": (ask.image or [None])[0],
+        "image": ask.image[0] if ask.image else None,
         "terms": unparse(query.terms),
         "model": engine.encoder.model_id,
     }
