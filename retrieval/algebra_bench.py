@@ -41,7 +41,8 @@ def _penalised(weight: float) -> Way:
 
     def way(terms: Floats, images: Floats) -> Floats:
         wanted, unwanted = _standings(terms, images)
-        return wanted - np.float32(weight) * unwanted
+        scores: Floats = wanted - np.float32(weight) * unwanted
+        return scores
 
     return way
 

@@ -238,9 +238,9 @@ def _answers(encoder: Encoder, photos: Path, file: Path) -> Iterable[str]:
         verdict = "right" if correct else "WRONG"
         there = "there" if expected else "absent"
         yield f"{there:<7}{verdict:<6}{found:.2f}  {query:<34}{paths[best].name}"
-    there = sum(len(line) > 1 for line in lines)
-    yield f"there: {right[True]} of {there} right picture first and confident"
-    yield f"absent: {right[False]} of {len(lines) - there} without a confident match"
+    named = sum(len(line) > 1 for line in lines)
+    yield f"there: {right[True]} of {named} right picture first and confident"
+    yield f"absent: {right[False]} of {len(lines) - named} without a confident match"
 
 
 def _quiet(_more: int) -> None:

@@ -40,7 +40,7 @@ class Curve(NamedTuple):
 
 TEXT = Curve(0.48, -0.40)
 PICTURE = Curve(1.36, -2.12)
-"""Fitted on Flickr8k val with the starter model: `calibration --split val --fit`."""
+"""Fitted on Flickr8k val with the starter model, in bf16: `calibration --split val --fit`."""
 
 
 class Norm(NamedTuple):
@@ -147,7 +147,9 @@ def _best_of(nulls: _Nulls, images: int) -> NDArray[np.float64]:
         return best
     steps = _height(1 / _TAIL) - _height(_MEDIAN / sample)
     tail = np.mean(nulls.scores[:, sample // _TAIL - 1] - nulls.scores[:, 0]) / steps
-    return best + tail * (_height(_MEDIAN / images) - _height(_MEDIAN / sample))
+    further = float(tail) * (_height(_MEDIAN / images) - _height(_MEDIAN / sample))
+    beyond: NDArray[np.float64] = best + further
+    return beyond
 
 
 def _height(share: float) -> float:
