@@ -56,9 +56,9 @@ def rescore(query: NDArray[np.float32], embeddings: NDArray[np.float16]) -> NDAr
 class SearchIndex:
     """The live images of one model as they were when it was opened, less those that have gone.
 
-    Safe among threads. `model` is the one it was opened for; `kind` is the FAISS string of its file, None if there is none; `ann_recall`
-    the share of the exact best 10 that a search returns, as measured for the file; `exact` whether
-    every search is exact without asking for it.
+    Safe among threads. `model` is the one it was opened for; `kind` the FAISS string of its file,
+    None if there is none; `ann_recall` the share of the exact best 10 that a search returns, as
+    measured for the file; `exact` whether every search is exact without asking for it.
     """
 
     def __init__(

@@ -20,7 +20,7 @@ _BLOCK = 16_384
 def best_texts(
     library: Library, model: ModelInfo, query: NDArray[np.float32], k: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """The `k` texts nearest to a `query` `[D]`: scores and text ids `[k]`, fewer if there are fewer.
+    """The `k` texts nearest to a `query` `[D]`: scores and text ids, fewer if there are fewer.
 
     Of texts that belong to a file that is there; best first, equal scores by text id.
     """
