@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -19,7 +19,7 @@ from PIL import Image
 from rwkvsearch.data.errors import QueryError
 from rwkvsearch.data.images import read_image
 from rwkvsearch.indexer.background import Background
-from rwkvsearch.indexer.filters import images_passing
+from rwkvsearch.indexer.filters import Filters, images_passing
 from rwkvsearch.indexer.library import Library
 from rwkvsearch.indexer.search import SearchIndex, rescore
 from rwkvsearch.indexer.text_search import best_texts, texts_of
@@ -34,6 +34,8 @@ from rwkvsearch.retrieval.query import Hit, Query, Term, TextHit
 from rwkvsearch.retrieval.ranking import Ranking, query_vectors
 from rwkvsearch.retrieval.terms import QueryEncoder, TermEncoder
 
+FILTERS_KEPT = 8
+"""Filters whose images are remembered, for the next page or the next words."""
 SHOWN_SIDE = 512
 """Height in pixels at which a heat map is drawn, at most."""
 
@@ -44,7 +46,7 @@ Ids = NDArray[np.int64]
 class SearchEngine:
     """One library, one model. Close it, or use it in a `with` statement. Safe among threads.
 
-    The images are those that were in the library when it was opened.
+    The images are those that were in the library when it was opened, less those that have gone.
     """
 
     def __init__(self, library: Library, encoder: QueryEncoder) -> None:
@@ -54,6 +56,7 @@ class SearchEngine:
         self._index = SearchIndex.open(library, encoder.model_id, encoder.preprocessing_id)
         self.model = self._index.model
         self._embed = TermEncoder(library, self.model, encoder)
+        self._passing = lru_cache(FILTERS_KEPT)(self._images_passing)
 
     @classmethod
     def open(
@@ -117,8 +120,7 @@ class SearchEngine:
             ModelError: the model cannot be loaded.
         """
         embeddings, vectors = self._vectors(query)
-        with self.library.read() as session:
-            among = images_passing(session, query.filters) if query.filters else None
+        among = self._passing(query.filters) if query.filters else None
         ranking = Ranking(self.library, self.model, self._index, self._background, vectors, among)
         ids, scores = self._page(query, ranking)
         return self._hits(query, embeddings, ranking, ids, scores)
@@ -200,6 +202,10 @@ class SearchEngine:
 
     def _known(self, ids: Sequence[int]) -> Floats:
         return self.library.embeddings_of(self.model, ids)[1].astype(np.float32)
+
+    def _images_passing(self, filters: Filters) -> Ids:
+        with self.library.read() as session:
+            return images_passing(session, filters)
 
     def _page(self, query: Query, ranking: Ranking) -> tuple[Ids, Floats]:
         """Of the ranking, what the query asks for: ids `[n]` and scores `[P, n]`."""
