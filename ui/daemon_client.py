@@ -20,6 +20,7 @@ from rwkvsearch.ui.main import (
     ask,
     connect,
     deliver,
+    is_private,
     receive,
     send,
     socket_path,
@@ -116,17 +117,23 @@ def _tell(what: str) -> dict[str, Any] | None:
 
 def _holder() -> int | None:
     """The process that holds the daemon's lock, None if nobody does."""
-    with suppress(OSError, ValueError), Path(socket_path()).with_name("daemon.lock").open() as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return int(lock.read())
+    path = Path(socket_path()).with_name("daemon.lock")
+    with suppress(OSError, ValueError):
+        if is_private(str(path.parent)):  # else anybody may have written a number there
+            with path.open() as lock:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    return int(lock.read())
     return None
 
 
 def _spawn(idle: float | None) -> subprocess.Popen[bytes]:
     """A process of its own session, without the terminal and the folder of this one."""
-    log_file().parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder = log_file().parent
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not is_private(str(folder)):  # else the log may be a link to a file of this user
+        raise DaemonError(f"{folder}: others may enter it, or it is not yours")
     command = [sys.executable, "-m", "rwkvsearch.ui.daemon"]
     command += [] if idle is None else ["--idle", str(idle)]
     with log_file().open("ab") as log:

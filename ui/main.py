@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from typing import Any  # its import alone takes a millisecond or more
 
 HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120
-VERSION = f"1 {sys.version_info[0]}.{sys.version_info[1]} {HERE}"
-"""Of the protocol, of Python, and where the package lies: a daemon answers only its own."""
+VERSION = f"1 {sys.version_info[0]}.{sys.version_info[1]} {sys.prefix} {HERE}"
+"""Of the protocol, of Python, its environment and the package: a daemon answers only its own."""
 MOST_ASKED = 1 << 20  # bytes
 MOST_ANSWERED = 1 << 28  # bytes
 PATIENCE = 5.0
@@ -29,6 +29,8 @@ DEFAULTS = {"OMP_WAIT_POLICY": "passive"}
 """Variables that every command sets unless they are set."""
 _STAYS_HERE = ("-", "--open")
 """Words of a command that reads stdin, or starts a program in this session."""
+_OF_THIS_PROCESS = ("/dev/std", "/dev/fd/", "/proc/")
+"""In names of files that are others in each process, as `<(...)` gives them in a shell."""
 _LONGEST_NAME = 100  # bytes; the system takes 104 or 108
 
 
@@ -46,6 +48,7 @@ def _is_for_daemon(arguments: list[str]) -> bool:
     return (
         arguments[:1] == ["query"]
         and not any(word in _STAYS_HERE or word.endswith("=-") for word in arguments)
+        and not any(name in word for name in _OF_THIS_PROCESS for word in arguments)
         and None not in (sys.stdin, sys.stdout, sys.stderr)
         and "_RWKVSEARCH_COMPLETE" not in os.environ
     )
@@ -59,7 +62,7 @@ def socket_path() -> str:
     shared = os.environ.get("TMPDIR") or "/tmp"
     if not os.path.isdir(base):  # noqa: PTH112
         folder = f"{shared}/rwkvsearch-{user}"
-    elif len(os.fsencode(f"{folder}/{name}")) > _LONGEST_NAME:
+    if len(os.fsencode(f"{folder}/{name}")) > _LONGEST_NAME:
         folder = f"/tmp/rwkvsearch-{user}-{zlib.crc32(os.fsencode(folder)):08x}"
     return f"{folder}/{name}"
 
@@ -149,8 +152,12 @@ def deliver(answer: dict[str, Any]) -> int:
             stream = (sys.stdout if to == 1 else sys.stderr).buffer
             stream.write(text.encode("utf-8", "surrogateescape"))
             stream.flush()
-    except BrokenPipeError:  # as in `rwkvsearch query ... | head -1`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    except (OSError, KeyboardInterrupt) as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # where Python writes the rest of its buffer
+        if isinstance(error, KeyboardInterrupt):
+            return 130
+        if not isinstance(error, BrokenPipeError):  # as in `rwkvsearch query ... | head -1`
+            os.write(2, f"rwkvsearch: {error}\n".encode())
         return 1
     return int(answer["code"])
 

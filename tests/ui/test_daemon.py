@@ -241,10 +241,21 @@ def test_nobody_else_may_enter(daemon: int, shared: Path) -> None:
     assert main.ask(["rwkvsearch", "query", "--help"])
 
 
-def test_a_folder_that_others_may_enter_is_refused(alone: Path) -> None:
+def test_a_folder_that_others_may_enter_is_refused(alone: Path, tmp_path: Path) -> None:
     alone.mkdir(mode=0o755)
+    mine = tmp_path / "mine"
+    mine.write_text("precious")
+    (alone / "daemon.log").symlink_to(mine)
     with pytest.raises(DaemonError, match="others may enter"):
         start()
+    assert mine.read_text() == "precious"
+    with (alone / "daemon.lock").open("w") as lock:  # as another user would, to have it killed
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        assert daemon_client._holder() is None
+        alone.chmod(0o700)
+        assert daemon_client._holder() == os.getpid()
 
 
 def test_a_daemon_of_another_version_is_replaced(
@@ -424,6 +435,9 @@ def test_it_does_not_hold_on_to_the_terminal(alone: Path, tmp_path: Path) -> Non
         (["query", "--image", "-"], False),
         (["query", "--image=-"], False),
         (["query", "a dog", "--open"], False),
+        (["query", "--image", "/dev/stdin"], False),
+        (["query", "a + /dev/fd/63"], False),
+        (["query", "a", "--captions=/proc/self/fd/11"], False),
         (["index", "."], False),
         (["--help"], False),
         ([], False),
@@ -445,8 +459,37 @@ def test_the_socket_has_a_short_name_in_any_folder(
     assert len(found) == 2
     assert max(map(len, found)) <= main._LONGEST_NAME
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "missing"))
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    assert main.socket_path() == f"{tmp_path}/rwkvsearch-{os.geteuid()}/daemon.sock"
+    monkeypatch.setenv("TMPDIR", "/short")
+    assert main.socket_path() == f"/short/rwkvsearch-{os.geteuid()}/daemon.sock"
+    monkeypatch.setenv("TMPDIR", str(tmp_path / ("c" * 100)))
+    assert len(main.socket_path()) <= main._LONGEST_NAME and main.socket_path() not in found
+
+
+@pytest.mark.parametrize(
+    ("target", "interrupted", "code", "said"),
+    [
+        ("/dev/full", False, 1, b"rwkvsearch: [Errno 28] No space left on device\n"),
+        (None, False, 1, b""),
+        (None, True, 130, b""),
+    ],
+)
+def test_an_answer_that_cannot_be_written(
+    target: str | None, interrupted: bool, code: int, said: bytes
+) -> None:
+    deliver = "main.deliver({'output': [[1, 'x' * 10**6]], 'code': 0})"
+    command = [sys.executable, "-c", f"from rwkvsearch.ui import main; raise SystemExit({deliver})"]
+    reading, writing = os.pipe()
+    if target:
+        os.dup2(os.open(target, os.O_WRONLY), writing)
+    with subprocess.Popen(command, stdout=writing, stderr=subprocess.PIPE) as process:
+        os.close(writing)
+        if interrupted:
+            assert os.read(reading, 1) == b"x"  # it writes, and waits for more to be read
+            process.send_signal(signal.SIGINT)
+            assert process.wait(DEADLINE) == code
+        os.close(reading)
+        assert process.communicate(timeout=DEADLINE)[1] == said
+    assert process.returncode == code
 
 
 def test_the_console_script_begins_light() -> None:
