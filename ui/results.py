@@ -178,6 +178,7 @@ def _as_object(hit: Hit | TextHit) -> dict[str, Any]:
         "path": str(hit.path),
         "image_id": hit.image_id,
         "paths": [str(path) for path in hit.paths],
+        "terms": [round(score, 6) for score in hit.terms],
     }
 
 

@@ -25,7 +25,7 @@ from rwkvsearch.ui.thumbnails import HEIGHT, WIDTH, are_usual, draw
 
 STRANGE = Path("/a/new\nline \udcff\U0001f436.jpg")
 HITS = [
-    Hit(1, 7, (Path("/a/one.jpg"), Path("/b/copy, 2.jpg")), 0.98765432, 0.994),
+    Hit(1, 7, (Path("/a/one.jpg"), Path("/b/copy, 2.jpg")), 0.98765432, 0.994, (0.98765432,)),
     Hit(2, 3, (STRANGE,), -0.5),
 ]
 TEXTS = [TextHit(1, 'a "dog",\na cat', 0.4, (3, 7)), TextHit(2, "snow", 0.25)]
@@ -56,6 +56,7 @@ def test_json() -> None:
         "confidence": 0.994,
         "image_id": 7,
         "paths": ["/a/one.jpg", "/b/copy, 2.jpg"],
+        "terms": [0.987654],
     }
     assert answer["hits"][1]["path"] == str(STRANGE)
     text = json.loads(render(TEXTS, {}, "json"))["hits"][0]
