@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -12,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from rwkvsearch.data.errors import ImageError
-from rwkvsearch.ui.words import printable
+from rwkvsearch.ui.words import csv_line, printable
 
 if TYPE_CHECKING:
     from rwkvsearch.data.descriptions.texts import Tag
@@ -64,10 +62,8 @@ def as_csv(seen: Seen) -> Iterator[str]:
     yield "path,rank,label,confidence"
     for path, tags in seen:
         for rank, tag in enumerate(tags, start=1):
-            line = io.StringIO()
             values = (path, rank, tag.name, f"{tag.confidence:.3f}")
-            csv.writer(line, lineterminator="").writerow(values)
-            yield line.getvalue()
+            yield csv_line(values).removesuffix("\n")
 
 
 def tell_bad(path: Path, reason: str) -> None:

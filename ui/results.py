@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import sys
 from collections.abc import Sequence
@@ -15,7 +13,7 @@ import typer
 
 from rwkvsearch.data.errors import RwkvSearchError
 from rwkvsearch.data.files import is_file
-from rwkvsearch.ui.words import printable
+from rwkvsearch.ui.words import csv_line, printable
 
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
@@ -158,15 +156,11 @@ def hits_as_json(query: dict[str, Any], hits: Hits) -> str:
 
 def hits_as_csv(hits: Hits) -> str:
     """Return a line of names and one a hit, of images with their first file only."""
-    text = io.StringIO()
-    lines = csv.writer(text, lineterminator="\n")
+    names = ["rank", "score", "confidence", "path", "image_id"]
     if hits and is_text(hits[0]):
-        lines.writerow(["rank", "score", "text"])
-    else:
-        lines.writerow(["rank", "score", "confidence", "path", "image_id"])
-    for hit in hits:
-        lines.writerow(value for value in _as_object(hit).values() if not isinstance(value, list))
-    return text.getvalue()
+        names = ["rank", "score", "text"]
+    found = [_as_object(hit) for hit in hits]
+    return "".join(map(csv_line, [names, *([row[name] for name in names] for row in found)]))
 
 
 def _as_object(hit: Hit | TextHit) -> dict[str, Any]:

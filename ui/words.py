@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -16,6 +19,13 @@ def printable(path: Path | str) -> str:
     """Return a path or a text on one line, whatever is in it."""
     text = str(path)
     return text if text.isprintable() else repr(text)[1:-1]
+
+
+def csv_line(values: Iterable[object]) -> str:
+    """Return one line of CSV; a value with a line feed or carriage return in it is quoted."""
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\r\n").writerow(values)  # quotes what is in its line end
+    return f"{line.getvalue()[:-2]}\n"
 
 
 def counted(number: int, noun: str) -> str:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,14 @@ def test_classify_in_every_form(photos: Path, run: Run) -> None:
         + ", ".join(f"{label['label']} {label['confidence']:.2f}" for label in row["labels"])
         for row in pictures
     ]
+
+
+def test_names_with_line_ends_stay_in_their_row(tmp_path: Path, run: Run) -> None:
+    names = ["line\nfeed, \"quoted\".png", "carriage\rreturn.png", os.fsdecode(b"bad\xff.png")]
+    made = [make_picture(tmp_path / "odd" / name, 1) for name in names]
+    said = run("classify", *made, "--labels", "a,b", "-k", 1, "--csv").out
+    rows = list(csv.reader(io.StringIO(said, newline="")))
+    assert [row[0] for row in rows] == ["path", *(os.fsdecode(path) for path in made)]
 
 
 def test_classify_with_everyday_words_and_a_threshold(photos: Path, run: Run) -> None:

@@ -83,6 +83,8 @@ def test_csv() -> None:
         "image_id": "7",
     }
     assert render([], {}, "csv") == "rank,score,confidence,path,image_id\n"
+    odd = render([TextHit(1, "carriage\rreturn", 0.5)], {}, "csv")
+    assert list(csv.reader(io.StringIO(odd, newline="")))[1:] == [["1", "0.5", "carriage\rreturn"]]
     texts = list(csv.DictReader(io.StringIO(render(TEXTS, {}, "csv"))))
     assert texts[0] == {"rank": "1", "score": "0.4", "text": TEXTS[0].text}
 
