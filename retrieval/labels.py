@@ -26,6 +26,7 @@ from rwkvsearch.data.descriptions.vocabulary import (
     with_article,
 )
 from rwkvsearch.data.errors import DataError
+from rwkvsearch.data.files import is_file
 from rwkvsearch.retrieval.metrics import class_embeddings
 
 MOST_TAGS = 10
@@ -110,8 +111,8 @@ def choice(text: str | None) -> dict[str, Word]:
     """
     if text is None:
         return everyday_words()
-    path = Path(text).expanduser()
-    if "," not in text and (path.is_file() or os.sep in text or path.suffix == ".txt"):
+    path = Path(text).expanduser() if text.startswith("~/") else Path(text)
+    if "," not in text and (is_file(path) or os.sep in text or path.suffix == ".txt"):
         return read_words(path)
     names = dict.fromkeys(" ".join(name.split()) for name in text.split(",") if name.strip())
     if not names:

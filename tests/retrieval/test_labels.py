@@ -139,6 +139,10 @@ def test_which_words_are_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert [*choice("fox, a red  fox,,fox")] == ["fox", "a red fox"]
     assert [*choice("mine")] == [*choice(f"{tmp_path}/mine")] == ["fox", "a red fox"]
     assert [*choice("fox")] == ["fox"]
+    for odd in ("~nobody at all", "~nobody,fox", "fox" * 100):  # no name of a file
+        assert [*choice(odd)] == odd.split(",")
+    (tmp_path / "bom.txt").write_bytes(b"\xef\xbb\xbffox\r\n\r\n# no\r\nfox\r\n dog ")
+    assert [*choice(f"{tmp_path}/bom.txt")] == ["fox", "dog"]
     assert choice("mouse, x")["mouse"].form == "mice"
     for absent in ("no.txt", "folder/no"):
         with pytest.raises(DataError, match=f"{absent}: cannot be read"):
