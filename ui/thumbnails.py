@@ -14,6 +14,7 @@ from rwkvsearch.data.errors import RwkvSearchError
 from rwkvsearch.ui import terminal as terminals
 from rwkvsearch.ui.results import rows, table_head
 from rwkvsearch.ui.terminal import Terminal
+from rwkvsearch.ui.words import printable
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -56,7 +57,7 @@ def _thumbnail(hit: Hit, library: Library, terminal: Terminal) -> str:
         with library.open_image(hit.image_id) as stream:
             return draw(read_image(stream, min_side=128), terminal)
     except RwkvSearchError as error:
-        return f"{'':>24}{error}\n"
+        return f"{'':>24}{printable(str(error))}\n"
 
 
 def draw(image: Image.Image, terminal: Terminal) -> str:

@@ -18,10 +18,13 @@ import typer
 from PIL import Image
 
 from rwkvsearch.data.errors import RwkvSearchError
+from rwkvsearch.indexer.library import Library
 from rwkvsearch.retrieval.query import Hit, TextHit
 from rwkvsearch.ui.results import OutputOptions, hits_as_json, hits_as_table, open_hits, render
 from rwkvsearch.ui.terminal import PATIENCE, Terminal
-from rwkvsearch.ui.thumbnails import HEIGHT, WIDTH, are_usual, draw
+from rwkvsearch.ui.thumbnails import HEIGHT, WIDTH, are_usual, draw, table_with_thumbnails
+
+from .conftest import Run, make_picture
 
 STRANGE = Path("/a/new\nline \udcff\U0001f436.jpg")
 HITS = [
@@ -295,6 +298,17 @@ def test_a_terminal_that_never_answers(terminals: Terminals) -> None:
 def test_the_background_is_not_stopped(terminals: Terminals) -> None:
     terminals.show(shell='set -m; "$0" "$@" & wait $!')
     assert QUESTION not in terminals.seen and "▀" in terminals.seen
+
+
+def test_a_name_does_not_steer_the_terminal(photos: Path, home: Path, run: Run) -> None:
+    evil = make_picture(photos / "\x1b[2J\n.png", 9)
+    assert run("index", photos).code == 0
+    evil.unlink()
+    with Library.open(home) as library:
+        (image_id,) = (n for n, found in library.paths_of(range(1, 20)).items() if evil in found)
+        shown = [*table_with_thumbnails([Hit(1, image_id, (evil,), 0.5)], library)]
+    assert shown[1].count("\\x1b[2J\\n.png") == 2 and "cannot be read now" in shown[1]
+    assert "\x1b" not in shown[1]
 
 
 def test_no_pictures_in_a_pipe(indexed: Path, home: Path) -> None:
