@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
+from threading import Lock
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -30,22 +30,29 @@ class LazyEncoder:
         self.image_size = config.image.image_size
         self.preprocessing_id = f"{PREPROCESSING_ID}-{self.image_size}"
         self._device = device
+        self._lock = Lock()
+        self._encoder: Encoder | None = None
 
     @classmethod
     def of(cls, name: str, device: str | None, precision: Precision) -> Self:
         """The model called `name`; `ModelError` if it is not installed or its card is damaged."""
         return cls(read_card(name), device, precision)
 
-    @cached_property
+    @property
     def encoder(self) -> Encoder:
-        """The model itself, loaded at the first use.
+        """The model itself, loaded at the first use, once for all threads.
 
         Raises:
             ModelError: damaged weights, or a device that cannot be used.
         """
         from rwkvsearch.retrieval.encoder import Encoder
 
-        return Encoder.load(self.card.name, device=self._device, precision=self.precision)
+        with self._lock:
+            if self._encoder is None:
+                self._encoder = Encoder.load(
+                    self.card.name, device=self._device, precision=self.precision
+                )
+            return self._encoder
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """As `Encoder.encode_texts`."""
