@@ -37,11 +37,13 @@ class TextCache:
         self._dim = dim
 
     def embed(self, texts: Sequence[str], encode: Callable[[list[str]], Floats]) -> Floats:
-        """Return `[B, D]`: what is kept, and what `encode` says of the others, which is kept."""
-        keys = [
-            hashlib.sha256(f"{self._model_id}\0{text}".encode(errors="surrogateescape")).digest()
-            for text in texts
-        ]
+        """Return `[B, D]`: what is kept, and what `encode` says of the others, which is kept.
+
+        More texts than `MOST` go to `encode` as they are: they would push one another out.
+        """
+        if len(texts) > MOST:
+            return encode([*texts])
+        keys = [self._key(text) for text in texts]
         known = self._read(keys)
         missing = [row for row, key in enumerate(keys) if key not in known]
         if missing:
@@ -51,7 +53,7 @@ class TextCache:
         return np.stack([known[key] for key in keys])
 
     def _key(self, text: str) -> bytes:
-        said = f"{self._model_id}\0{text}".encode(errors="surrogateescape")
+        said = f"{self._model_id}\0{text}".encode(errors="surrogatepass")
         return hashlib.sha256(said).digest()
 
     def _read(self, keys: list[bytes]) -> dict[bytes, Floats]:

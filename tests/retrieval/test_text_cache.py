@@ -106,6 +106,18 @@ def test_many_threads(file: Path) -> None:
 
 
 def test_a_text_that_is_no_text(file: Path) -> None:
-    odd = "caf\udce9"  # an argument in another encoding
-    found = TextCache(file, "m", DIM).embed([odd], Counting())
-    assert found.shape == (1, DIM)
+    # An argument in another encoding, and half of a character out of JSON.
+    for odd in ("caf\udce9", "\ud800"):
+        found = TextCache(file, "m", DIM).embed([odd], lambda texts: np.ones((len(texts), DIM)))
+        assert found.shape == (1, DIM)
+
+
+def test_more_than_it_keeps_leave_the_rest_alone(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(text_cache, "MOST", 3)
+    cache, encode = TextCache(file, "m", DIM), Counting()
+    cache.embed(["a"], encode)
+    found = cache.embed(list("wxyz"), encode)
+    np.testing.assert_array_equal(found, [encode.of(text) for text in "wxyz"])
+    cache.embed(["a"], lambda texts: pytest.fail(f"{texts}"))
