@@ -143,10 +143,11 @@ def _best_of(nulls: _Nulls, images: int) -> NDArray[np.float64]:
     above, below = nulls.scores[rows, low - 1], nulls.scores[rows, high - 1]
     best: NDArray[np.float64] = above + (rank - low) * (below - above).astype(np.float64)
     sample = nulls.scores.shape[1]
-    if images <= sample or sample < _TAIL:
+    long = nulls.counts >= sample // _TAIL  # of a picture with many versions too few count
+    if images <= sample or sample < _TAIL or not long.any():
         return best
     steps = _height(1 / _TAIL) - _height(_MEDIAN / sample)
-    tail = np.mean(nulls.scores[:, sample // _TAIL - 1] - nulls.scores[:, 0]) / steps
+    tail = np.mean(nulls.scores[long, sample // _TAIL - 1] - nulls.scores[long, 0]) / steps
     further = float(tail) * (_height(_MEDIAN / images) - _height(_MEDIAN / sample))
     beyond: NDArray[np.float64] = best + further
     return beyond

@@ -76,6 +76,19 @@ def test_a_copy_is_certain_and_so_it_is_among_copies() -> None:
         assert found[0] < LIKELY < found[1] and found[2] > 0.99
 
 
+@pytest.mark.parametrize("alone", [0, 40])
+def test_a_large_library_of_versions_of_one_picture(alone: int) -> None:
+    """All frames of a camera that does not move: of a picture hardly any other one counts."""
+    frames = unit(1, 3) + 0.01 * unit(1000 - alone, 4)
+    frames /= np.linalg.norm(frames, axis=1, keepdims=True)
+    confidence = Confidence(np.concatenate([frames, unit(alone, 5)]), unit(100, 2))
+    scores = np.array([0.3, 1.0], np.float32)
+    for make in MAKES:
+        found = confidence.of(scores, 50_000, texts=make[0], pictures=make[1])
+        assert 0 <= found[0] < found[1] <= 1
+    assert confidence.of(scores, 50_000, texts=0, pictures=1)[1] > 0.99
+
+
 def test_of_one_picture_little_can_be_said() -> None:
     confidence = Confidence(unit(1, 1), unit(100, 2))
     found = confidence.of(np.array([0.6], np.float32), 1, texts=0, pictures=1)
