@@ -9,7 +9,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
-from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
@@ -39,6 +38,7 @@ _FORMATS = {"RAW": RAW_FORMATS} | {
 }
 _PERIOD = re.compile(r"[0-9]{4}(-[0-9]{2}(-[0-9]{2}([T ][0-9]{2}(:[0-9]{2}(:[0-9]{2})?)?)?)?)?")
 _BEGINNING = "0001-01-01T00:00:00"
+_MOST = 2**63 - 1  # of an integer in SQLite
 _AFTER_ALL = "~"  # behind every time that begins like the one it follows
 
 
@@ -117,7 +117,7 @@ class Filters:
             raise QueryError(f"nothing was taken after {self.after} and before {self.before}")
         least = {"width": self.min_width, "height": self.min_height, "size": self.min_megapixels}
         for what, number in least.items():
-            if not (isfinite(number) and number >= 0):
+            if not 0 <= number <= _MOST:
                 raise QueryError(f"the least {what} of a picture cannot be {number}")
         if self.orientation not in (None, *get_args(Orientation)):
             known = ", ".join(get_args(Orientation))

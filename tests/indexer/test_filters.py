@@ -256,6 +256,7 @@ def test_names_in_no_encoding(library: Library, encoder: Any, tmp_path: Path) ->
         ({"before": "2019-06-30T12:00Z"}, "is no time"),
         ({"after": "19"}, "is no time"),
         ({"after": "2020", "before": "2019-12"}, "after 2020 and before 2019-12"),
+        ({"min_height": 2**63}, "the least height of a picture cannot be 9223372036854775808"),
         ({"min_width": -1}, "the least width of a picture cannot be -1"),
         ({"min_megapixels": float("nan")}, "cannot be nan"),
         ({"orientation": "tall"}, "'tall' is no orientation: one of landscape, portrait, square"),
