@@ -26,6 +26,13 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
+def expanded(name: str) -> Path:
+    """The path with the home folder for a `~` before it; as it is where nobody has such a home."""
+    with suppress(RuntimeError):
+        return Path(name).expanduser()
+    return Path(name)
+
+
 def is_file(path: Path) -> bool:
     """Whether there is a file; what may not be looked at, or is a circle of links, is none."""
     with suppress(OSError):

@@ -102,12 +102,15 @@ def forget_votes(library: Library, name: str) -> None:
 def _check_new(session: Session, name: str, advice: str, *, taken: bool = False) -> None:
     if not name.strip():
         raise LibraryError("an album needs a name")
+    if not _is_text(name):
+        raise LibraryError(f"{name!r} is not UTF-8: an album needs another name")
     if not taken and session.scalar(select(AlbumRow.id).where(AlbumRow.name == name)):
         raise LibraryError(f"there is an album {name!r} already: {advice}")
 
 
 def _row(session: Session, name: str) -> AlbumRow:
-    row = session.scalar(select(AlbumRow).where(AlbumRow.name == name))
+    named = select(AlbumRow).where(AlbumRow.name == name)
+    row = session.scalar(named) if _is_text(name) else None
     if row is None:
         names = session.scalars(select(AlbumRow.name).order_by(AlbumRow.name)).all()
         shown = ", ".join(repr(there) for there in names[:_SHOWN])
@@ -115,6 +118,11 @@ def _row(session: Session, name: str) -> AlbumRow:
         known = f"there are {shown}{more}" if names else "make one with `rwkvsearch album save`"
         raise LibraryError(f"there is no album {name!r}: {known}")
     return row
+
+
+def _is_text(name: str) -> bool:
+    """Whether SQLite can keep it: surrogates, which stand for undecodable bytes, it cannot."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
 def _album(session: Session, row: AlbumRow) -> Album:

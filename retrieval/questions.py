@@ -9,6 +9,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from rwkvsearch.data.errors import DataError
+from rwkvsearch.data.files import expanded
 from rwkvsearch.indexer.library import Library
 from rwkvsearch.indexer.places import images_at
 from rwkvsearch.retrieval.confidence import LIKELY
@@ -86,7 +87,7 @@ def expected_images(
     A relative path lies beside the file, or below an indexed folder.
     """
     names = list(dict.fromkeys(name for question in questions for name in question.expected))
-    places = {name: Path(name).expanduser() for name in names}
+    places = {name: expanded(name) for name in names}
     beside = {name: file.absolute().parent / place for name, place in places.items()}
     there = images_at(library, [*beside.values(), *places.values()])
     found = {name: there.get(beside[name], there.get(places[name])) for name in names}

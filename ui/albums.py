@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -216,9 +216,13 @@ def _words(album: Album) -> str:
 
 
 def _as_object(album: Album) -> dict[str, Any]:
+    """What JSON says of an album; a damaged query is the text that it is."""
+    query = album.query
+    with suppress(ValueError):
+        query = json.loads(album.query)
     return {
         "name": album.name,
-        "query": json.loads(album.query),
+        "query": query,
         "liked": list(album.liked),
         "disliked": list(album.disliked),
         "created_at": datetime.fromtimestamp(album.created_at, UTC).isoformat(),
@@ -240,10 +244,15 @@ def _check(query: Query) -> None:
 def _images(library: Library, given: list[str] | None) -> list[int]:
     """The image ids that are voted on, by id or by path."""
     from rwkvsearch.data.errors import LibraryError
+    from rwkvsearch.data.files import expanded
     from rwkvsearch.indexer.places import images_at
 
-    paths = {text: Path(text).expanduser() for text in given or () if not text.isdecimal()}
+    paths = {text: expanded(text) for text in given or () if not _is_id(text)}
     there = images_at(library, paths.values())
     if lost := [text for text, path in paths.items() if path not in there]:
         raise LibraryError(f"{lost[0]}: no picture of the library; name a path or an image id")
     return [there[paths[text]] if text in paths else int(text) for text in given or ()]
+
+
+def _is_id(text: str) -> bool:
+    return text.isdecimal() and len(text) <= 18  # more digits than SQLite counts to are no id

@@ -60,6 +60,16 @@ def test_a_name_is_taken_once(indexed: Library) -> None:
             save_album(indexed, empty, "x")
 
 
+def test_a_name_that_is_no_text(library: Library) -> None:
+    with pytest.raises(LibraryError, match="is not UTF-8"):
+        save_album(library, "caf\udce9", "x")
+    save_album(library, "a", "x")
+    with pytest.raises(LibraryError, match="is not UTF-8"):
+        rename_album(library, "a", "caf\udce9")
+    with pytest.raises(LibraryError, match=r"no album 'caf\\udce9': there are 'a'"):
+        read_album(library, "caf\udce9")
+
+
 def test_an_unknown_name_lists_those_there_are(library: Library) -> None:
     with pytest.raises(LibraryError, match="no album 'x': make one with `rwkvsearch album save`"):
         read_album(library, "x")

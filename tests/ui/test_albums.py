@@ -2,7 +2,9 @@
 
 import io
 import json
+import sqlite3
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -81,6 +83,9 @@ def test_votes_that_cannot_be(indexed: Path, run: Run) -> None:
     for arguments, reason in [
         (("--like", "nowhere.png"), "nowhere.png: no picture of the library"),
         (("--dislike", 99), "there is no image 99"),
+        (("--like", "9" * 5000), "name a path or an image id"),
+        (("--like", "9" * 19), "name a path or an image id"),
+        (("--like", "~no-such-user/x.png"), "~no-such-user/x.png: no picture of the library"),
         (("--like", 1, "--dislike", indexed / "0.png", "--like", 2, "--dislike", 2), "at once"),
     ]:
         outcome = run("album", "show", "red", *arguments)
@@ -109,6 +114,15 @@ def test_list_rename_delete(indexed: Path, run: Run) -> None:
     assert (
         unknown.code == 1 and unknown.err == "rwkvsearch: there is no album 'b': there are 'seas'\n"
     )
+
+
+def test_a_damaged_query_is_listed(indexed: Path, run: Run) -> None:
+    assert run("album", "save", "a", "red").code == 0
+    with closing(sqlite3.connect(indexed.parent / "home" / "library.sqlite")) as catalog:
+        catalog.execute("UPDATE albums SET query = '{broken'")
+        catalog.commit()
+    assert json.loads(run("album", "list", "--json").out)["albums"][0]["query"] == "{broken"
+    assert "is damaged" in run("album", "list").out
 
 
 def test_a_picture_from_standard_input(
