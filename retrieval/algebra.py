@@ -26,7 +26,7 @@ _NOTHING = 1e-3
 """A sum shorter than this share of its parts has cancelled out."""
 
 
-def combine(embeddings: Floats, weights: Floats, background: Floats) -> Floats:
+def combine(embeddings: Floats, weights: NDArray[np.floating[Any]], background: Floats) -> Floats:
     """The query vector `[D]` of terms `[T, D]` with `weights` `[T]`, all of length 1.
 
     `background` `[n, D]` is a sample of the library.
@@ -35,7 +35,8 @@ def combine(embeddings: Floats, weights: Floats, background: Floats) -> Floats:
         QueryError: the terms cancel each other out.
     """
     terms = embeddings.astype(np.float64)
-    shares = weights / _spreads(terms @ background.T.astype(np.float64))
+    most = np.abs(weights).max()  # only ratios count: so no weight is too large
+    shares = weights / most / _spreads(terms @ background.T.astype(np.float64))
     vector = np.where(weights < 0, PENALTY * shares, shares) @ terms
     short = _NOTHING * np.abs(shares).sum()
     if min(np.linalg.norm(vector), np.linalg.norm(shares @ terms)) <= short:
@@ -49,6 +50,13 @@ def standings(scores: Floats, usual: Floats) -> Floats:
     means = usual.mean(axis=1, dtype=np.float64, keepdims=True)
     standing: Floats = ((scores - means) / _spreads(usual)[:, None]).astype(np.float32)
     return standing
+
+
+def scores_at(standing: Floats, usual: Floats) -> Floats:
+    """The scores `[P, n]` of which each has the `standing` `[n]`."""
+    means = usual.mean(axis=1, dtype=np.float64, keepdims=True)
+    scores: Floats = (means + _spreads(usual)[:, None] * standing).astype(np.float32)
+    return scores
 
 
 def _spreads(scores: NDArray[np.floating[Any]]) -> Doubles:

@@ -8,9 +8,9 @@ to Yuma" stays a film. A term that begins with `./`, `../`, `/` or `~/` is a pic
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 from rwkvsearch.data.errors import QueryError
+from rwkvsearch.data.files import expanded
 from rwkvsearch.retrieval.query import Term
 
 _OPERATOR = re.compile(r"(?:^|\s+)([+-])\s+")
@@ -53,5 +53,5 @@ def parse_term(piece: str, sign: str = "+") -> Term:
             raise QueryError(f"{match[0]}{piece}: a weight of 0 asks for nothing")
     weight = -weight if sign == "-" else weight
     if _PICTURE.match(piece):
-        return Term(path=Path(piece).expanduser(), weight=weight)
+        return Term(path=expanded(piece), weight=weight)
     return Term(piece, weight=weight)

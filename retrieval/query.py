@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import isfinite
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,7 +28,7 @@ class Crop(NamedTuple):
 class Term:
     """One part of a query: `text`, or exactly one of `path`, `image`, `image_id`, `embedding`.
 
-    A negative `weight` turns away from what the term shows; it is never 0.
+    A negative `weight` turns away from what the term shows.
     """
 
     text: str = ""
@@ -45,7 +46,8 @@ class Term:
     def __str__(self) -> str:
         """As it is written in a query, without its sign."""
         size = abs(self.weight)
-        return self.name if size == 1 else f"{size:g}:{self.name}"
+        shown = np.format_float_positional(size, trim="-")
+        return self.name if size == 1 else f"{shown}:{self.name}"
 
     @property
     def name(self) -> str:
@@ -81,6 +83,9 @@ class Query:
 
     def __post_init__(self) -> None:
         """Refuse a query that makes no sense."""
+        for term in self.terms:
+            if not isfinite(term.weight) or not term.weight:
+                raise QueryError(f"{term.name}: a weight cannot be {term.weight}")
         if not any(term.weight > 0 for term in self.terms):
             raise QueryError("the query says only what is not wanted: add what is")
         if self.k < 1:

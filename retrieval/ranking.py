@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from rwkvsearch.indexer.background import Background
 from rwkvsearch.indexer.library import Library, ModelInfo
 from rwkvsearch.indexer.search import SearchIndex, rescore
-from rwkvsearch.retrieval.algebra import combine, standings
+from rwkvsearch.retrieval.algebra import combine, scores_at, standings
 from rwkvsearch.retrieval.every import best_by_weakest
 from rwkvsearch.retrieval.query import Query
 
@@ -23,7 +23,7 @@ def query_vectors(query: Query, embeddings: Floats, background: Floats) -> Float
 
     `embeddings` `[T, D]` are those of the terms. What is not wanted is taken from each.
     """
-    weights = np.array([term.weight for term in query.terms], np.float32)
+    weights = np.array([term.weight for term in query.terms])
     wanted = np.flatnonzero(weights > 0)
     if not query.every or len(wanted) == 1:
         return combine(embeddings, weights, background)[None]
@@ -64,6 +64,12 @@ class Ranking:
     def standings(self, scores: Floats) -> Floats:
         """Return scores `[P, n]` as what can be compared among vectors."""
         return standings(scores, self._usual)
+
+    def ceiling(self, last: Floats) -> Floats:
+        """Return the highest scores `[P, 1]` behind an image with the scores `last` `[P, 1]`."""
+        if len(self.vectors) == 1:
+            return last
+        return scores_at(self.standings(last).min(axis=0), self._usual)
 
     @cached_property
     def _usual(self) -> Floats:

@@ -31,6 +31,7 @@ from rwkvsearch.retrieval.query import Term
             [Term("dog", weight=2), Term(path=Path("beach.jpg")), Term("snow", weight=-1)],
         ),
         ("3:/a b/c.png", [Term(path=Path("/a b/c.png"), weight=3)]),
+        ("~no-such-user/x.jpg", [Term("~no-such-user/x.jpg")]),
         ("~/x.jpg", [Term(path=Path("~/x.jpg").expanduser())]),
         ("../x.jpg - ./y.jpg", [Term(path=Path("../x.jpg")), Term(path=Path("y.jpg"), weight=-1)]),
         ("a\n+\tb", [Term("a"), Term("b")]),
@@ -59,6 +60,12 @@ def test_refused(text: str, reason: str) -> None:
 def test_pictures_stay_pictures() -> None:
     terms = parse("2:dog + ./beach.jpg - /a/b.png - 0.5:../c.jpg")
     assert unparse(terms) == "2:dog + ./beach.jpg - /a/b.png - 0.5:./../c.jpg"
+    assert parse(unparse(terms)) == terms
+
+
+@pytest.mark.parametrize("weight", [1e9, 1e-5, 1234567.5, 0.1, 1 / 3, 1e300])
+def test_weights_are_written_without_exponents(weight: float) -> None:
+    terms = (Term("dog", weight=weight), Term("cat", weight=-weight))
     assert parse(unparse(terms)) == terms
 
 
