@@ -27,7 +27,7 @@ from rwkvsearch.retrieval.choose import choose_model
 from rwkvsearch.retrieval.confidence import Confidence, neutral_captions
 from rwkvsearch.retrieval.diverse import Distinct
 from rwkvsearch.retrieval.explain import why_picture
-from rwkvsearch.retrieval.feedback import turned
+from rwkvsearch.retrieval.feedback import mean_of, turned
 from rwkvsearch.retrieval.lazy_encoder import LazyEncoder
 from rwkvsearch.retrieval.models import Precision
 from rwkvsearch.retrieval.query import Hit, Query, Term, TextHit
@@ -39,7 +39,11 @@ FILTERS_KEPT = 8
 SHOWN_SIDE = 512
 """Height in pixels at which a heat map is drawn, at most."""
 
+ROUNDING = 1e-6
+"""Of a confidence."""
+
 Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
 Ids = NDArray[np.int64]
 
 
@@ -122,8 +126,7 @@ class SearchEngine:
         embeddings, vectors = self._vectors(query)
         among = self._passing(query.filters) if query.filters else None
         ranking = Ranking(self.library, self.model, self._index, self._background, vectors, among)
-        ids, scores = self._page(query, ranking)
-        return self._hits(query, embeddings, ranking, ids, scores)
+        return self._hits(query, embeddings, ranking, *self._page(query, ranking))
 
     @property
     def how(self) -> str:
@@ -144,12 +147,18 @@ class SearchEngine:
             stream.seek(0)
             shown = read_image(stream, min_side=SHOWN_SIDE // 2)
         shown.thumbnail((2 * SHOWN_SIDE, SHOWN_SIDE))
-        # Every vector is a sum of the terms: these are their weights in the one that decided.
+        names = [term.name for term in query.terms]
+        votes = {"what is liked": query.liked, "what is disliked": query.disliked}
+        for name, known in ((name, self._known(ids)) for name, ids in votes.items()):
+            if query.liked and len(known):
+                names.append(name)
+                embeddings = np.vstack([embeddings, mean_of(known).astype(np.float32)])
+        # Every vector is a sum of them: these are their weights in the one that decided.
         vector = vectors[np.argmin(abs(self._cosines(vectors, hit.image_id) - hit.score))]
         weights = np.linalg.lstsq(embeddings.T.astype(np.float64), vector, rcond=None)[0]
         terms = [
-            (term.name, round(float(weight), 6), embedding)
-            for term, weight, embedding in zip(query.terms, weights, embeddings, strict=True)
+            (name, round(float(weight), 6), embedding)
+            for name, weight, embedding in zip(names, weights, embeddings, strict=True)
         ]
         return why_picture(self.encoder, seen, terms, hit.score, shown=shown)
 
@@ -157,14 +166,17 @@ class SearchEngine:
         """Return the texts that fit best: of the library's captions, or of `corpus`.
 
         Raises:
-            QueryError: as `run`; that there are no texts; or filters, which only images have.
+            QueryError: as `run`; that there are no texts; filters, which only images have; or that
+                every term has to hold.
         """
         if query.filters or query.diverse or query.min_confidence:
             raise QueryError("texts cannot be filtered: filters are for images")
-        vectors = query_vectors(
-            replace(query, every=False), self._embed(query.terms), self._background.embeddings
-        )
+        vectors = query_vectors(query, self._embed(query.terms), self._background.embeddings)
+        if len(vectors) > 1:
+            raise QueryError('texts are found by the sum of the terms: write " + ", not --and')
         wanted = query.offset + query.k
+        if corpus is not None and not corpus:
+            raise QueryError("there are no texts to compare with")
         if corpus is not None:
             found = _best_of_corpus(corpus, self._embed.plain_texts(corpus) @ vectors[0], wanted)
         else:
@@ -207,28 +219,44 @@ class SearchEngine:
         with self.library.read() as session:
             return images_passing(session, filters)
 
-    def _page(self, query: Query, ranking: Ranking) -> tuple[Ids, Floats]:
-        """Of the ranking, what the query asks for: ids `[n]` and scores `[P, n]`."""
+    def _page(self, query: Query, ranking: Ranking) -> tuple[Ids, Floats, Doubles]:
+        """Of the ranking, what is asked for: ids `[n]`, scores `[P, n]`, confidences `[n]`."""
         wanted = query.offset + query.k
         depth = wanted + len(query.disliked)
         while True:
             ids, scores = ranking.top(depth)
-            kept = np.flatnonzero(~np.isin(ids, query.disliked))
+            if not len(ids):
+                return ids, scores, np.empty(0)
+            sure = self._confidences(query, scores)
+            least = sure.min(axis=0)
+            kept = np.flatnonzero(~np.isin(ids, query.disliked) & (least >= query.min_confidence))
             if query.diverse:
                 distinct = Distinct(self.library, self.model).keep([], ids[kept].tolist())
                 kept = np.flatnonzero(np.isin(ids, distinct))
-            if len(kept) >= wanted or len(ids) < depth:
+            if len(kept) >= wanted or len(ids) < depth or self._is_below(query, ranking, scores):
                 page = kept[query.offset : wanted]
-                return ids[page], scores[:, page]
+                return ids[page], scores[:, page], least[page]
             depth *= 2
 
+    def _is_below(self, query: Query, ranking: Ranking, scores: Floats) -> bool:
+        """Whether no image behind those with `scores` reaches the confidence asked for."""
+        if not query.min_confidence:
+            return False
+        behind = self._confidences(query, ranking.ceiling(scores[:, -1:]))
+        return bool(behind.max() < query.min_confidence - ROUNDING)
+
     def _hits(
-        self, query: Query, embeddings: Floats, ranking: Ranking, ids: Ids, scores: Floats
+        self,
+        query: Query,
+        embeddings: Floats,
+        ranking: Ranking,
+        ids: Ids,
+        scores: Floats,
+        confidences: Doubles,
     ) -> list[Hit]:
         if not len(ids):
             return []
         weakest = ranking.standings(scores).argmin(axis=0) if len(scores) > 1 else 0 * ids
-        confidences = self._confidences(query, scores)
         plain = len(embeddings) == 1 and not query.liked and not query.disliked
         parts = scores if plain else self._parts(embeddings, ids)
         paths = self.library.paths_of(ids.tolist())
@@ -242,11 +270,11 @@ class SearchEngine:
                 tuple(parts[:, at].tolist()),
             )
             for at, image_id in enumerate(ids.tolist())
-            if image_id in paths and confidences[at] >= query.min_confidence
+            if image_id in paths
         ]
 
-    def _confidences(self, query: Query, scores: Floats) -> NDArray[np.float64]:
-        """The confidence `[n]` in the least sure of the vectors, from their scores `[P, n]`."""
+    def _confidences(self, query: Query, scores: Floats) -> Doubles:
+        """The confidence `[P, n]` in each of the vectors, from their scores `[P, n]`."""
         wanted = [term for term in query.terms if term.weight > 0]
         groups = [wanted] if len(scores) == 1 else [[term] for term in wanted]
         each = []
@@ -256,14 +284,16 @@ class SearchEngine:
             each.append(
                 self._confidence.of(of_group, self._index.size, texts=texts, pictures=pictures)
             )
-        least: NDArray[np.float64] = np.minimum.reduce(each)
-        return least
+        return np.stack(each)
 
     def _parts(self, embeddings: Floats, ids: Ids) -> Floats:
-        """The cosine of every term with every hit, `[T, n]`."""
+        """The cosine of every term with every image, `[T, n]`; not a number if it has gone."""
         there, stored = self.library.embeddings_of(self.model, ids.tolist())
-        at = np.searchsorted(there, ids)
-        return np.stack([rescore(embedding, stored[at]) for embedding in embeddings])
+        parts = np.full((len(embeddings), len(ids)), np.nan, np.float32)
+        known = np.isin(ids, there)
+        at = np.searchsorted(there, ids[known])
+        parts[:, known] = [rescore(embedding, stored[at]) for embedding in embeddings]
+        return parts
 
     def _cosines(self, vectors: Floats, image_id: int) -> Floats:
         """The cosine `[P]` of each vector with one image."""

@@ -36,16 +36,17 @@ def turned(
     if not len(liked):
         return vectors
     moved = np.stack([_standard(vector, background) for vector in vectors])
-    moved += shares[0] * _standard(_mean(liked), background)
+    moved += shares[0] * _standard(mean_of(liked), background)
     if len(disliked):
-        moved -= shares[1] * _standard(_mean(disliked), background)
+        moved -= shares[1] * _standard(mean_of(disliked), background)
     lengths = np.linalg.norm(moved, axis=1, keepdims=True)
     # Opposites that cancel each other out leave no direction: then the query stays as it was.
     unit: Floats = np.where(lengths > 1e-6, moved / np.maximum(lengths, 1e-6), vectors)
     return unit.astype(np.float32)
 
 
-def _mean(embeddings: Floats) -> NDArray[np.float64]:
+def mean_of(embeddings: Floats) -> NDArray[np.float64]:
+    """The mean `[D]` of embeddings `[n, D]`, each counting the same whatever its length."""
     rows = embeddings.astype(np.float64)
     mean: NDArray[np.float64] = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).mean(axis=0)
     return mean

@@ -1,6 +1,7 @@
 """Whole queries against brute force: terms, weights, all of them, filters, pages."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,9 +20,9 @@ from rwkvsearch.indexer.search import rescore
 from rwkvsearch.indexer.sync import sync
 from rwkvsearch.retrieval.algebra import standings
 from rwkvsearch.retrieval.encoder import Encoder
-from rwkvsearch.retrieval.engine import SearchEngine
+from rwkvsearch.retrieval.engine import ROUNDING, SearchEngine
 from rwkvsearch.retrieval.query import Query, Term
-from rwkvsearch.retrieval.ranking import query_vectors
+from rwkvsearch.retrieval.ranking import Ranking, query_vectors
 
 PHOTOS = sorted((Path(__file__).parents[2] / "data" / "samples" / "photos").glob("*.jpg"))
 
@@ -126,6 +127,57 @@ def test_confidence_falls_with_the_score(engine: SearchEngine) -> None:
     assert engine.run(Query((Term("a dog"),), k=3, min_confidence=limit)) == hits[:3]
 
 
+@pytest.mark.parametrize("diverse", [False, True])
+def test_the_least_confidence_is_asked_of_every_image(engine: SearchEngine, diverse: bool) -> None:
+    """With `every` the confidence does not fall with the rank: what is below is passed over."""
+    terms = (Term("a dog"), Term(image_id=3))
+    hits = engine.run(Query(terms, every=True, k=99))
+    assert any(a.confidence < b.confidence for a, b in pairwise(hits))
+    for limit in sorted(hit.confidence for hit in hits)[::7]:
+        enough = [hit.image_id for hit in hits if hit.confidence >= limit]
+        pages = [
+            engine.run(
+                Query(terms, every=True, k=4, offset=at, min_confidence=limit, diverse=diverse)
+            )
+            for at in range(0, 64, 4)
+        ]
+        found = [hit for page in pages for hit in page]
+        assert [hit.image_id for hit in found] == enough
+        assert [hit.rank for hit in found] == [*range(1, len(enough) + 1)]
+
+
+def test_nothing_better_lies_behind(engine: SearchEngine) -> None:
+    """The bound by which a search for confident images ends is one."""
+    query = Query((Term("a dog"), Term(image_id=3), Term("snow", weight=-1)), every=True)
+    embeddings, vectors = engine._vectors(query)
+    ranking = Ranking(
+        engine.library, engine.model, engine._index, engine._background, vectors, None
+    )
+    _, scores = ranking.top(60)
+    confidences = engine._confidences(query, scores)
+    for at in range(59):
+        bound = engine._confidences(query, ranking.ceiling(scores[:, at : at + 1])).max()
+        assert confidences[:, at + 1 :].min(axis=0).max() <= bound + ROUNDING
+
+
+@pytest.mark.parametrize("weight", [1e300, 1e39, 1e9, 1e-9, 1e-60])
+def test_weights_of_any_size(engine: SearchEngine, weight: float) -> None:
+    plain = engine.run(Query((Term("a dog"),), k=5))
+    assert engine.run(Query((Term("a dog", weight=weight),), k=5)) == plain
+    terms = (Term("a dog", weight=weight), Term("snow"))
+    assert len(engine.run(Query(terms, every=True, k=5))) == 5
+    first = engine.run(Query((Term("a dog", weight=weight), Term("snow")), k=1))[0]
+    ruling = "a dog" if weight > 1 else "snow"
+    assert first.image_id == engine.query(ruling, k=1)[0].image_id
+
+
+def test_an_image_that_has_gone_meanwhile_has_no_cosine(engine: SearchEngine) -> None:
+    embeddings = engine._embed([Term("a dog"), Term("snow")])
+    parts = engine._parts(embeddings, np.array([7, 10**6, 2]))
+    assert np.isnan(parts[:, 1]).all()
+    np.testing.assert_array_equal(parts[:, [0, 2]], engine._parts(embeddings, np.array([7, 2])))
+
+
 def test_what_was_disliked_is_left_out(engine: SearchEngine) -> None:
     every = engine.run(Query((Term("a dog"),), k=99))
     wrong = tuple(hit.image_id for hit in every[:3])
@@ -139,7 +191,16 @@ def test_what_was_disliked_is_left_out(engine: SearchEngine) -> None:
 
 
 @pytest.mark.parametrize(
-    "fields", [{"k": 0}, {"offset": -1}, {"terms": ()}, {"terms": (Term("x", weight=-1),)}]
+    "fields",
+    [
+        {"k": 0},
+        {"offset": -1},
+        {"terms": ()},
+        {"terms": (Term("x", weight=-1),)},
+        {"terms": (Term("x"), Term("y", weight=0))},
+        {"terms": (Term("x"), Term("y", weight=float("nan")))},
+        {"terms": (Term("x", weight=float("inf")),)},
+    ],
 )
 def test_no_such_query(fields: dict[str, object]) -> None:
     with pytest.raises(QueryError):
@@ -154,6 +215,16 @@ def test_why(engine: SearchEngine) -> None:
     assert words.startswith(f"score {hit.score:.3f}: a dog") and "- snow" in words
 
 
+def test_why_with_votes(engine: SearchEngine) -> None:
+    query = Query((Term("a dog"),), k=1, liked=(5, 6), disliked=(7,))
+    hit = engine.run(query)[0]
+    _, words = engine.why(query, hit)
+    assert words.startswith(f"score {hit.score:.3f}: a dog")
+    assert "what is liked" in words and "- what is disliked" in words
+    shares = [int(share) for share in re.findall(r"\(([+-]\d+) %\)", words)]
+    assert len(shares) == 3 and abs(sum(shares) - 100) <= 2
+
+
 def test_texts(engine: SearchEngine) -> None:
     corpus = ["a dog", "snow on a hill", "a red cup"]
     hits = engine.texts(Query((Term("a red cup"),), k=2), corpus)
@@ -166,6 +237,16 @@ def test_texts(engine: SearchEngine) -> None:
         engine.texts(Query((Term("a red cup"),)))
     with pytest.raises(QueryError, match="filters are for images"):
         engine.texts(Query((Term("a dog"),), filters=Filters(min_width=5)), corpus)
+    with pytest.raises(QueryError, match="by the sum of the terms"):
+        engine.texts(Query((Term("a dog"), Term("snow")), every=True), corpus)
+    assert engine.texts(Query((Term("a red cup"),), every=True, k=2), corpus) == hits
+    with pytest.raises(QueryError, match="no texts to compare with"):
+        engine.texts(Query((Term("a dog"),)), [])
+
+
+def test_a_text_that_is_no_text(engine: SearchEngine) -> None:
+    for odd in ("caf\udce9", "\ud800 dog"):
+        assert len(engine.query(odd)) == 10
 
 
 def test_asking_again_needs_no_torch(
