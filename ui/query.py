@@ -85,6 +85,7 @@ class AskOptions:
         return (*terms, *(parse_term(text, "-") for text in self.without or ()))
 
     def _picture(self, where: str | None) -> Term:
+        from rwkvsearch.data.files import expanded
         from rwkvsearch.retrieval.query import Term
         from rwkvsearch.ui.pictures import is_address, parse_crop, read_clipboard, read_given
 
@@ -93,7 +94,7 @@ class AskOptions:
             return Term(image=read_clipboard(), crop=crop)
         if where == "-" or is_address(where):
             return Term(image=read_given(where), crop=crop)
-        return Term(path=Path(where).expanduser(), crop=crop)
+        return Term(path=expanded(where), crop=crop)
 
 
 @dataclass(frozen=True)
@@ -199,6 +200,8 @@ def query(
     output.check(texts=to == "text")
     if captions and to != "text":
         raise typer.BadParameter("--captions is for --to text")
+    if why and to == "text":
+        raise typer.BadParameter("--why is for pictures, not for --to text")
     asked = to_query(ask, many, filters)
     corpus = read_corpus(captions) if captions else None
     with open_engine(ctx, where) as engine:
@@ -243,14 +246,15 @@ def doubt(query: Query, hits: list[Hit]) -> str | None:
     """Return what has to be said about the hits, None if nothing."""
     from rwkvsearch.retrieval.confidence import LIKELY
 
-    if hits and hits[0].confidence >= LIKELY:
-        return None
+    if query.offset:  # the best ones were on a page before
+        return None if hits else f"there are not more than {query.offset:,} hits"
     if hits:
-        return f"no confident match: the best of the library is at {hits[0].confidence:.2f}"
+        best = max(hit.confidence for hit in hits)
+        among = "those that pass the filters" if query.filters else "the library"
+        doubtful = f"no confident match: the best of {among} is at {best:.2f}"
+        return doubtful if best < LIKELY else None
     if query.min_confidence:
         return f"no picture reaches a confidence of {query.min_confidence:g}"
-    if query.offset:
-        return f"there are not more than {query.offset:,} hits"
     if query.filters:
         return "no picture passes these filters"
     return "none of the pictures in the library is there any more"

@@ -50,6 +50,11 @@ def test_pages(indexed: Path, run: Run) -> None:
     outcome = run("query", "a dog", "--offset", 8)
     assert (outcome.code, outcome.out) == (0, "")
     assert outcome.err == "rwkvsearch: there are not more than 8 hits\n"
+    for more in ((), ("--min-confidence", 1)):
+        outcome = run("query", "a dog", "--offset", 8, *more)
+        assert outcome.err == "rwkvsearch: there are not more than 8 hits\n"
+    # That the best is in doubt can only be said where it is shown.
+    assert run("query", "a dog", "-k", 1, "--offset", 7).err == ""
 
 
 def test_explain(indexed: Path, run: Run) -> None:
@@ -177,6 +182,31 @@ def test_doubt_is_said_and_hits_are_shown(indexed: Path, run: Run) -> None:
     outcome = run("query", "a dog", "--min-confidence", min(1.0, top + 0.01))
     assert (outcome.code, outcome.out) == (0, "")
     assert outcome.err.startswith("rwkvsearch: no picture reaches a confidence of")
+    worst = answer(run, "a dog", "-k", 8)["hits"][-1]  # type: ignore[index]
+    among = run("query", "a dog", "--path", Path(worst["path"]).name)
+    assert among.err == (
+        "rwkvsearch: no confident match: the best of those that pass the filters is at "
+        f"{worst['confidence']:.2f}\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "reason"),
+    [
+        (("x", "--image", "~no-such-user/x.png"), 1, "~no-such-user/x.png: file not found"),
+        (("x", "--min-width", 10**30), 1, "the least width of a picture cannot be 1000"),
+        (("x", "--to", "text", "--why", "why"), 2, "--why is for pictures"),
+        (("9" * 400 + ":x",), 1, "a weight cannot be inf"),
+        ((f"x + 0.{'0' * 400}1:y", "--and", "z"), 1, "a weight of 0 asks for nothing"),
+    ],
+    ids=range(5),
+)
+def test_odd_values(
+    arguments: tuple[object, ...], code: int, reason: str, indexed: Path, run: Run
+) -> None:
+    outcome = run("query", *arguments)
+    assert (outcome.code, outcome.out) == (code, "") and reason in outcome.err
+    assert code == 2 or outcome.err.count("\n") == 1
 
 
 def test_why_writes_a_picture_for_each_hit(indexed: Path, tmp_path: Path, run: Run) -> None:
