@@ -42,7 +42,7 @@ def test_classify_in_every_form(photos: Path, run: Run) -> None:
 
 
 def test_names_with_line_ends_stay_in_their_row(tmp_path: Path, run: Run) -> None:
-    names = ["line\nfeed, \"quoted\".png", "carriage\rreturn.png", os.fsdecode(b"bad\xff.png")]
+    names = ['line\nfeed, "quoted".png', "carriage\rreturn.png", os.fsdecode(b"bad\xff.png")]
     made = [make_picture(tmp_path / "odd" / name, 1) for name in names]
     said = run("classify", *made, "--labels", "a,b", "-k", 1, "--csv").out
     rows = list(csv.reader(io.StringIO(said, newline="")))
