@@ -37,13 +37,14 @@ STOP_TIME = 10.0
 def hand_over(idle: float | None = None) -> None:
     """Let the daemon run the command of this process; it is started if there is none.
 
-    Ends this process with the command's exit code. Returns only if the daemon cannot run it: then
-    the command has to go on here.
-
-    Raises:
-        DaemonError: no daemon could be started.
+    Ends this process with the command's exit code. Returns only if the daemon cannot run it, or
+    cannot be started, which is told: then the command has to go on here.
     """
-    start(idle)
+    try:
+        start(idle)
+    except (DaemonError, OSError) as error:
+        sys.stderr.write(f"rwkvsearch: answered without a daemon: {error}\n")
+        return
     if answer := ask(sys.argv):
         raise SystemExit(deliver(answer))
 

@@ -57,14 +57,20 @@ def _is_for_daemon(arguments: list[str]) -> bool:
 def socket_path() -> str:
     """Where the user's daemon listens: in a folder that nobody else may enter."""
     user = os.geteuid()
-    base = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{user}"
+    base = _whole("XDG_RUNTIME_DIR") or f"/run/user/{user}"
     folder, name = f"{base}/rwkvsearch", "daemon.sock"
-    shared = os.environ.get("TMPDIR") or "/tmp"
+    shared = _whole("TMPDIR") or "/tmp"
     if not os.path.isdir(base):  # noqa: PTH112
         folder = f"{shared}/rwkvsearch-{user}"
     if len(os.fsencode(f"{folder}/{name}")) > _LONGEST_NAME:
         folder = f"/tmp/rwkvsearch-{user}-{zlib.crc32(os.fsencode(folder)):08x}"
     return f"{folder}/{name}"
+
+
+def _whole(name: str) -> str:
+    """A path out of the environment; a relative one is none: the daemon is in another folder."""
+    path = os.environ.get(name, "")
+    return path if path.startswith("/") else ""
 
 
 def is_private(folder: str) -> bool:

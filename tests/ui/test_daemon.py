@@ -35,6 +35,13 @@ main.PATIENCE = {DEADLINE}
 sys.exit(main.main())
 """
 
+DELIVER = """
+import signal
+from rwkvsearch.ui import main
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored below a shell's background
+raise SystemExit(main.deliver({"output": [[1, "x" * 10**6]], "code": 0}))
+"""
+
 Warm = Callable[..., Outcome]
 
 
@@ -258,6 +265,15 @@ def test_a_folder_that_others_may_enter_is_refused(alone: Path, tmp_path: Path) 
         assert daemon_client._holder() == os.getpid()
 
 
+def test_a_query_is_answered_where_no_daemon_can_be(library: Path, alone: Path, run: Run) -> None:
+    alone.write_text("no folder")
+    expected = run("query", "a dog")
+    said = run("query", "a dog", "--daemon")
+    assert (said.code, said.out) == (0, expected.out)
+    assert said.err.startswith("rwkvsearch: answered without a daemon: ")
+    assert said.err.split("\n", 1)[1] == expected.err
+
+
 def test_a_daemon_of_another_version_is_replaced(
     alone: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -463,6 +479,12 @@ def test_the_socket_has_a_short_name_in_any_folder(
     assert main.socket_path() == f"/short/rwkvsearch-{os.geteuid()}/daemon.sock"
     monkeypatch.setenv("TMPDIR", str(tmp_path / ("c" * 100)))
     assert len(main.socket_path()) <= main._LONGEST_NAME and main.socket_path() not in found
+    monkeypatch.setenv("TMPDIR", ".")
+    usual = main.socket_path()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "relative").mkdir()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "relative")
+    assert usual.startswith("/tmp/rwkvsearch-") and main.socket_path().startswith(("/run", "/tmp"))
 
 
 @pytest.mark.parametrize(
@@ -476,19 +498,24 @@ def test_the_socket_has_a_short_name_in_any_folder(
 def test_an_answer_that_cannot_be_written(
     target: str | None, interrupted: bool, code: int, said: bytes
 ) -> None:
-    deliver = "main.deliver({'output': [[1, 'x' * 10**6]], 'code': 0})"
-    command = [sys.executable, "-c", f"from rwkvsearch.ui import main; raise SystemExit({deliver})"]
     reading, writing = os.pipe()
     if target:
-        os.dup2(os.open(target, os.O_WRONLY), writing)
-    with subprocess.Popen(command, stdout=writing, stderr=subprocess.PIPE) as process:
         os.close(writing)
-        if interrupted:
-            assert os.read(reading, 1) == b"x"  # it writes, and waits for more to be read
-            process.send_signal(signal.SIGINT)
-            assert process.wait(DEADLINE) == code
-        os.close(reading)
-        assert process.communicate(timeout=DEADLINE)[1] == said
+        writing = os.open(target, os.O_WRONLY)
+    process = subprocess.Popen(
+        [sys.executable, "-c", DELIVER], stdout=writing, stderr=subprocess.PIPE
+    )
+    os.close(writing)
+    with process:
+        try:
+            if interrupted:
+                assert os.read(reading, 1) == b"x"  # it writes, and waits for more to be read
+                process.send_signal(signal.SIGINT)
+                assert process.wait(DEADLINE) == code
+            os.close(reading)
+            assert process.communicate(timeout=DEADLINE)[1] == said
+        finally:
+            process.kill()
     assert process.returncode == code
 
 
