@@ -44,14 +44,16 @@ def best_texts(
 
 def texts_of(library: Library, text_ids: list[int]) -> dict[int, tuple[str, tuple[int, ...]]]:
     """Each text by its id, with the ids of the live images that it belongs to."""
-    with library.read() as session:
-        rows = session.execute(select(TextRow.id, TextRow.text).where(TextRow.id.in_(text_ids)))
-        texts = {text_id: text for text_id, text in rows}
-        of_texts = select(CaptionRow.text_id, CaptionRow.image_id).distinct()
-        owners = session.execute(of_texts.where(CaptionRow.text_id.in_(text_ids), IS_SAID)).all()
+    texts: dict[int, str] = {}
     images: dict[int, list[int]] = {}
-    for text_id, image_id in owners:
-        images.setdefault(text_id, []).append(image_id)
+    of_texts = select(CaptionRow.text_id, CaptionRow.image_id).distinct()
+    with library.read() as session:
+        for part in chunks(text_ids):
+            rows = session.execute(select(TextRow.id, TextRow.text).where(TextRow.id.in_(part)))
+            texts |= {text_id: text for text_id, text in rows}
+            owners = session.execute(of_texts.where(CaptionRow.text_id.in_(part), IS_SAID))
+            for text_id, image_id in owners:
+                images.setdefault(text_id, []).append(image_id)
     return {n: (text, tuple(sorted(images.get(n, ())))) for n, text in texts.items()}
 
 
