@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import get_args
 
+from rwkvsearch.data.errors import ModelError
 from rwkvsearch.indexer.library import Library
-from rwkvsearch.retrieval.models import DEFAULT_MODEL, EXACT, Precision, known_models
+from rwkvsearch.retrieval.models import DEFAULT_MODEL, EXACT, Precision, known_models, read_card
 
 
 def choose_model(
@@ -19,6 +21,14 @@ def choose_model(
     ids = [info.model_id for info in library.models()] if library else []
     names = [name for name in known_models() if any(i.startswith(f"{name}-") for i in ids)]
     name = model or (names[0] if len(names) == 1 else DEFAULT_MODEL)
+    return name, precision or next(iter(_precisions(name, ids)), EXACT)
+
+
+def _precisions(name: str, ids: list[str]) -> list[Precision]:
+    """Those of a model in a library, the most exact first; of its present weights if there are."""
+    with suppress(ModelError):
+        card = read_card(name)
+        if present := [p for p in get_args(Precision) if card.id_of(p) in ids]:
+            return present
     own = [i for i in ids if i.startswith(f"{name}-")]
-    precisions = [p for p in get_args(Precision) if any(i.endswith(f"-{p}") for i in own)]
-    return name, precision or (precisions[0] if precisions else EXACT)
+    return [p for p in get_args(Precision) if any(i.endswith(f"-{p}") for i in own)]

@@ -15,6 +15,7 @@ from rwkvsearch.indexer.sync import sync
 from rwkvsearch.retrieval.choose import choose_model
 from rwkvsearch.retrieval.encoder import Encoder
 from rwkvsearch.retrieval.engine import SearchEngine
+from rwkvsearch.retrieval.models import read_card
 from rwkvsearch.retrieval.query import Hit
 
 PHOTOS = sorted((Path(__file__).parents[2] / "data" / "samples" / "photos").glob("*.jpg"))
@@ -137,6 +138,14 @@ def test_models_of_others_are_no_candidates(tmp_path: Path) -> None:
     for ids in (["fake-1"], ["fake"], ["starter"], ["starter-1-fp16", "b64-1-bf16"], []):
         present = SimpleNamespace(models=lambda ids=ids: [SimpleNamespace(model_id=i) for i in ids])
         assert choose_model(present) == ("starter", "fp32")
+
+
+def test_present_weights_before_former_ones(installed: str) -> None:
+    present = [f"{installed}-00000000-fp32", read_card(installed).id_of("bf16")]
+    library = SimpleNamespace(models=lambda: [SimpleNamespace(model_id=i) for i in present])
+    assert choose_model(library) == (installed, "bf16")
+    del present[1]
+    assert choose_model(library) == (installed, "fp32")
 
 
 def test_precisions_live_side_by_side(
