@@ -21,7 +21,8 @@ def choose_model(
     ids = [info.model_id for info in library.models()] if library else []
     names = [name for name in known_models() if any(i.startswith(f"{name}-") for i in ids)]
     name = model or (names[0] if len(names) == 1 else DEFAULT_MODEL)
-    return name, precision or next(iter(_precisions(name, ids)), EXACT)
+    precisions = _precisions(name, ids)
+    return name, precision or (precisions[0] if precisions else EXACT)
 
 
 def _precisions(name: str, ids: list[str]) -> list[Precision]:
