@@ -156,7 +156,10 @@ def test_nothing_better_lies_behind(engine: SearchEngine) -> None:
     _, scores = ranking.top(60)
     confidences = engine._confidences(query, scores)
     for at in range(59):
-        bound = engine._confidences(query, ranking.ceiling(scores[:, at : at + 1])).max()
+        ceiling = ranking.ceiling(scores[:, at : at + 1])
+        weakest = ranking.standings(scores[:, at : at + 1]).min()
+        np.testing.assert_allclose(ranking.standings(ceiling), [[weakest]] * 2, atol=1e-3)
+        bound = engine._confidences(query, ceiling).max()
         assert confidences[:, at + 1 :].min(axis=0).max() <= bound + ROUNDING
 
 
