@@ -109,6 +109,10 @@ class Filters:
 
     def __post_init__(self) -> None:
         """Refuse what no image can be."""
+        for one in fields(self):
+            given = getattr(self, one.name)
+            if isinstance(one.default, tuple) and not isinstance(given, tuple):
+                raise QueryError(f"{one.name}: give a tuple, not {given!r}")
         for name in ("globs", "cameras", "formats", "tags"):
             if not all(text.strip() for text in getattr(self, name)):
                 raise QueryError(f"{name}: an empty one fits nothing: leave it out")

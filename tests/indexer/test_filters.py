@@ -264,6 +264,8 @@ def test_names_in_no_encoding(library: Library, encoder: Any, tmp_path: Path) ->
         ({"cameras": (" ",)}, "cameras: an empty one fits nothing"),
         ({"tags": ("",)}, "tags: an empty one"),
         ({"globs": ("",)}, "globs: an empty one"),
+        ({"globs": "*.png"}, "globs: give a tuple, not '\\*.png'"),
+        ({"folders": [Path("/a")]}, "folders: give a tuple, not"),
     ],
     ids=str,
 )
