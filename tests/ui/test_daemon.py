@@ -15,8 +15,9 @@ import termios
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -52,15 +53,25 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(daemon_client, "START_TIME", DEADLINE)
 
 
+@contextmanager
+def runtime_folder() -> Iterator[Path]:
+    """A short name, in which a socket has room, unlike in most folders of pytest."""
+    with TemporaryDirectory(prefix="rwkvsearch-test-", dir="/tmp") as folder:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("XDG_RUNTIME_DIR", folder)
+            try:
+                yield Path(folder)
+            finally:
+                patch.setenv("XDG_RUNTIME_DIR", folder)  # whatever the test has asked meanwhile
+                stop()
+
+
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def shared() -> Iterator[Path]:
     """A runtime folder whose daemon serves all the tests that do not end it."""
-    folder = tmp_path_factory.mktemp("runtime")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_RUNTIME_DIR", str(folder))
+    with runtime_folder() as folder:
         start()
         yield folder
-        stop()
 
 
 @pytest.fixture
@@ -71,12 +82,10 @@ def daemon(shared: Path, monkeypatch: pytest.MonkeyPatch) -> int:
 
 
 @pytest.fixture
-def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A runtime folder without a daemon; one that is started is stopped."""
-    (tmp_path / "run").mkdir()
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
-    yield tmp_path / "run" / "rwkvsearch"
-    stop()
+def alone() -> Iterator[Path]:
+    """A folder for a daemon, which is not started, but stopped in the end."""
+    with runtime_folder() as folder:
+        yield folder / "rwkvsearch"
 
 
 @pytest.fixture
