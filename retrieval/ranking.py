@@ -17,6 +17,9 @@ from rwkvsearch.retrieval.query import Query
 Floats = NDArray[np.float32]
 Ids = NDArray[np.int64]
 
+PAGES = 128
+"""Hits of an approximate index that are found at once, whichever page of them is asked for."""
+
 
 def query_vectors(query: Query, embeddings: Floats, background: Floats) -> Floats:
     """Return what is searched for, `[P, D]`: the sum of all terms, or each that has to hold.
@@ -55,11 +58,17 @@ class Ranking:
     def top(self, count: int) -> tuple[Ids, Floats]:
         """Return the `count` best: ids `[n]` and scores `[P, n]`; fewer if there are fewer."""
         if len(self.vectors) == 1:
-            scores, ids = self._index.search(self.vectors, count, self._among)
-            return ids[0], scores
+            scores, ids = self._index.search(self.vectors, self._depth(count), self._among)
+            return ids[0, :count], scores[:, :count]
         search = partial(self._index.search, self.vectors, among=self._among)
         scores, found = best_by_weakest(search, self._scores, self.standings, count)
         return found, scores
+
+    def _depth(self, count: int) -> int:
+        """How deep to search for `count`: pages of an approximate index come from one answer."""
+        if self._index.exact:
+            return count
+        return PAGES << max(0, (count - 1).bit_length() - (PAGES - 1).bit_length())
 
     def standings(self, scores: Floats) -> Floats:
         """Return scores `[P, n]` as what can be compared among vectors."""
