@@ -31,6 +31,7 @@ from rwkvsearch.ui.query import query
 from rwkvsearch.ui.training import train
 from rwkvsearch.ui.tune import tune
 from rwkvsearch.ui.watch import watch
+from rwkvsearch.ui.words import printable
 
 if TYPE_CHECKING:
     from rwkvsearch.ui.engines import Engines
@@ -78,7 +79,7 @@ def run(
     try:
         _command()(arguments, name, obj=engines)
     except (RwkvSearchError, OSError) as error:
-        typer.echo(f"rwkvsearch: {error}", err=True)
+        typer.echo(f"rwkvsearch: {printable(str(error))}", err=True)
         raise SystemExit(1) from None
 
 

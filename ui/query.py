@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 import typer
 
-from rwkvsearch.data.errors import QueryError
+from rwkvsearch.data.errors import ImageError, LibraryError, QueryError
 from rwkvsearch.retrieval.models import Precision
 from rwkvsearch.ui.filtering import FilterOptions
 from rwkvsearch.ui.options import (
@@ -26,6 +26,9 @@ from rwkvsearch.ui.results import OutputOptions
 if TYPE_CHECKING:
     from rwkvsearch.retrieval.engine import SearchEngine
     from rwkvsearch.retrieval.query import Hit, Query, Term
+
+_LONGEST_STEM = 50
+"""Characters of a name that is kept: four bytes each leave room in the 255 of a file system."""
 
 
 @dataclass(frozen=True)
@@ -281,10 +284,20 @@ def write_reasons(engine: SearchEngine, query: Query, hits: list[Hit], folder: P
     from rwkvsearch.data.files import replacing
     from rwkvsearch.ui.words import printable
 
+    if folder.exists() and not folder.is_dir():
+        raise QueryError(f"{folder} is no folder: --why writes a picture for each hit into one")
     folder.mkdir(parents=True, exist_ok=True)
+    faults = 0
     for hit in hits:
-        picture, words = engine.why(query, hit)
-        file = folder / f"{hit.rank:03} {hit.path.stem[:100]}.jpg"
+        try:
+            picture, words = engine.why(query, hit)
+        except (LibraryError, ImageError) as error:
+            typer.echo(f"rwkvsearch: {printable(str(error))}", err=True)
+            faults += 1
+            continue
+        file = folder / f"{hit.rank:03} {hit.path.stem[:_LONGEST_STEM]}.jpg"
         with replacing(file) as stream:
             picture.save(stream, "JPEG", quality=90)
         typer.echo(f"{hit.rank:>4}  {words}\n      {printable(file)}", err=True)
+    if faults:
+        raise typer.Exit(1)

@@ -219,6 +219,22 @@ def test_why_writes_a_picture_for_each_hit(indexed: Path, tmp_path: Path, run: R
             assert picture.format == "JPEG"
 
 
+def test_why_goes_on_behind_a_hit_that_has_gone(indexed: Path, tmp_path: Path, run: Run) -> None:
+    first, second = (Path(path) for path in run("query", "dog", "-k", 2, "--paths").out.split())
+    first.unlink()
+    outcome = run("query", "dog", "-k", 2, "--why", tmp_path / "why")
+    assert outcome.code == 1 and f"{first}: cannot be read now" in outcome.err
+    assert [file.name for file in (tmp_path / "why").iterdir()] == [f"002 {second.stem}.jpg"]
+    (tmp_path / "file").write_text("")
+    outcome = run("query", "dog", "--why", tmp_path / "file")
+    assert outcome.code == 1 and "is no folder" in outcome.err
+
+
+def test_an_error_is_one_line_whatever_is_in_it(indexed: Path, tmp_path: Path, run: Run) -> None:
+    outcome = run("query", "--image", tmp_path / "two\nlines\x1b.jpg")
+    assert outcome.code == 1 and outcome.err.count("\n") == 1 and "\x1b" not in outcome.err
+
+
 def test_export(indexed: Path, tmp_path: Path, run: Run) -> None:
     paths = [Path(hit["path"]) for hit in answer(run, "a dog", "-k", 3)["hits"]]  # type: ignore[attr-defined]
     for how in ("--copy", "--symlink"):
