@@ -22,7 +22,7 @@ from rwkvsearch.indexer.library import Library
 from rwkvsearch.indexer.near_hashes import near_pairs
 from rwkvsearch.indexer.tables import FileRow, ImageRow, RootRow
 
-MIN_SCORE = 0.5
+MIN_SCORE = 0.4
 MAX_DISTANCE = 10
 _ROWS = 1024  # embeddings compared with others at a time
 

@@ -21,7 +21,7 @@ def dupes(
     ] = False,
     min_score: Annotated[
         float, typer.Option(min=-1, max=1, help="Least score of two near duplicates.")
-    ] = 0.5,
+    ] = 0.4,
     max_distance: Annotated[
         int,
         typer.Option(min=0, max=32, help="Most bits in which their perceptual hashes differ."),
