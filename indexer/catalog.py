@@ -98,7 +98,11 @@ def _check_version(engine: Engine, database: Path, create: bool, read_only: bool
             f"{database} was made by a newer rwkvsearch (schema {version}, this one knows "
             f"{SCHEMA_VERSION}); upgrade with `pip install -U rwkvsearch`"
         )
-    if version == 0 and (used or not create):
+    if not used and not create:  # no more than begun, on a full disk
+        raise LibraryError(
+            f"no library at {database.parent}; make one with `rwkvsearch index PATH`"
+        )
+    if version == 0 and used:
         raise LibraryError(f"{database} is not a rwkvsearch library")
     if version < SCHEMA_VERSION and read_only:
         raise LibraryError(

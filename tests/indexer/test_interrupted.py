@@ -114,7 +114,7 @@ def test_ctrl_c_stops_at_once_and_keeps_what_was_written(
     assert encoder.encoded == PICTURES - images
 
 
-@pytest.mark.parametrize("limit", [150_000, 300_000])
+@pytest.mark.parametrize("limit", [200_000, 300_000])
 def test_file_size_limit(limit: int, many: Path, tmp_path: Path, encoder: Any) -> None:
     home = tmp_path / "library"
     process = start(many, home, 0, limit)
@@ -124,6 +124,17 @@ def test_file_size_limit(limit: int, many: Path, tmp_path: Path, encoder: Any) -
     assert len(errors.splitlines()) == 1
     with Library.open(home) as library:
         library.stats()
+    assert_complete(home, many, encoder)
+
+
+def test_no_space_for_a_new_library(many: Path, tmp_path: Path, encoder: Any) -> None:
+    home = tmp_path / "library"
+    process = start(many, home, 0, 100_000)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 1 and "no space left to write" in errors
+    with pytest.raises(LibraryError, match="no library at"):
+        Library.open(home)
+    Library.create(home).close()
     assert_complete(home, many, encoder)
 
 
