@@ -280,7 +280,7 @@ class SearchEngine:
         each = []
         for group, of_group in zip(groups, scores, strict=True):
             texts = sum(bool(term.text) for term in group)
-            pictures = len(group) - texts + bool(query.liked)
+            pictures = len(group) - texts
             each.append(
                 self._confidence.of(of_group, self._index.size, texts=texts, pictures=pictures)
             )
