@@ -85,6 +85,18 @@ def measure_accuracy(
         prompts += sentences
         owner += [number] * len(sentences)
     texts = class_embeddings(embed_texts(encoder, prompts, progress), np.array(owner))
+    images, labels = embed_labelled(encoder, shards, classes, progress)
+    top = top_k_accuracy(images, texts, labels)
+    return Accuracy(top["top1"], top["top5"], len(labels), len(classes))
+
+
+def embed_labelled(
+    encoder: Encoder, shards: str | Path, classes: Iterable[str], progress: Progress
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return the embeddings `[I, D]` of all images of WebDataset shards, and their class numbers.
+
+    `classes` are the texts of the shards, in the order of their numbers.
+    """
     numbers = {text: number for number, text in enumerate(classes)}
     labels: list[int] = []
 
@@ -96,8 +108,7 @@ def measure_accuracy(
             yield file
 
     images = embed_images(encoder, files(), progress)
-    top = top_k_accuracy(images, texts, np.array(labels))
-    return Accuracy(top["top1"], top["top5"], len(labels), len(classes))
+    return images, np.array(labels)
 
 
 def embed_images(

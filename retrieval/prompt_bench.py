@@ -7,7 +7,6 @@ prefixes, and with the mean of all of them. People type sentences and words, so 
 """
 
 import argparse
-import io
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,9 +17,9 @@ from numpy.typing import NDArray
 
 from rwkvsearch.data.captions import load_captions
 from rwkvsearch.data.descriptions.vocabulary import with_article
-from rwkvsearch.data.shards import iterate_shards, read_classes
+from rwkvsearch.data.shards import read_classes
 from rwkvsearch.retrieval.algebra_bench import average_precision
-from rwkvsearch.retrieval.benchmark import embed_images, embed_texts
+from rwkvsearch.retrieval.benchmark import embed_images, embed_labelled, embed_texts
 from rwkvsearch.retrieval.encoder import Encoder
 
 PREFIXES = ("", "a photo of ", "a picture of ", "an image of ", "a close-up of ")
@@ -88,19 +87,9 @@ def read_captions(encoder: Encoder, data: Path, split: str | None) -> Gallery:
 def read_names(encoder: Encoder, shards: str) -> Gallery:
     """The first name of every class of WebDataset shards, every image of the class is right."""
     classes = read_classes(shards)
-    numbers = {text: number for number, text in enumerate(classes)}
-    labels: list[int] = []
-
-    def files() -> Iterator[io.BytesIO]:
-        for item in iterate_shards(shards):
-            labels.append(numbers[item.text])
-            file = io.BytesIO(item.image)
-            file.name = item.key
-            yield file
-
-    images = embed_images(encoder, files(), lambda more: None)
+    images, labels = embed_labelled(encoder, shards, classes, lambda more: None)
     names = tuple(names[0] for names in classes.values())
-    return Gallery(images, np.array(labels), names, np.arange(len(names)))
+    return Gallery(images, labels, names, np.arange(len(names)))
 
 
 def compared(

@@ -12,7 +12,14 @@ import typer
 
 from rwkvsearch.ui.filtering import FilterOptions
 from rwkvsearch.ui.options import JsonOption, LibraryOption, flat, library_folder
-from rwkvsearch.ui.query import AskOptions, EngineOptions, HowManyOptions, open_engine, to_query
+from rwkvsearch.ui.query import (
+    AskOptions,
+    EngineOptions,
+    HowManyOptions,
+    KeptOptions,
+    open_engine,
+    to_query,
+)
 from rwkvsearch.ui.results import OutputOptions
 
 if TYPE_CHECKING:
@@ -23,19 +30,6 @@ if TYPE_CHECKING:
 album_app = typer.Typer(no_args_is_help=True, help="Keep queries, ask them again, vote on hits.")
 
 NameArgument = Annotated[str, typer.Argument(help="Name of the album.", show_default=False)]
-
-
-@dataclass(frozen=True)
-class KeptOptions:
-    """How much of the answer an album shows."""
-
-    k: Annotated[int, typer.Option("--k", "-k", min=1, help="Number of hits.")] = 10
-    min_confidence: Annotated[
-        float, typer.Option(min=0, max=1, help="Only hits with at least this confidence.")
-    ] = 0.0
-    diverse: Annotated[
-        bool, typer.Option("--diverse", help="Of a burst or of near copies only the best.")
-    ] = False
 
 
 @dataclass(frozen=True)
@@ -80,7 +74,7 @@ def album_save(
     from rwkvsearch.retrieval.query_json import query_to_json, without_pictures
     from rwkvsearch.ui.words import printable
 
-    how_many = HowManyOptions(many.k, 0, many.min_confidence, many.diverse)
+    how_many = HowManyOptions(many.k, many.min_confidence, many.diverse)
     query = to_query(ask, how_many, filters)
     _check(query)
     if any(term.image is not None for term in query.terms):

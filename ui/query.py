@@ -101,17 +101,23 @@ class AskOptions:
 
 
 @dataclass(frozen=True)
-class HowManyOptions:
-    """How much of the answer."""
+class KeptOptions:
+    """How much of the answer, whichever page of it; an album keeps these."""
 
     k: Annotated[int, typer.Option("--k", "-k", min=1, help="Number of hits.")] = 10
-    offset: Annotated[int, typer.Option(min=0, help="Pass over so many of the best hits.")] = 0
     min_confidence: Annotated[
         float, typer.Option(min=0, max=1, help="Only hits with at least this confidence.")
     ] = 0.0
     diverse: Annotated[
         bool, typer.Option("--diverse", help="Of a burst or of near copies only the best.")
     ] = False
+
+
+@dataclass(frozen=True)
+class HowManyOptions(KeptOptions):
+    """How much of the answer, and which page."""
+
+    offset: Annotated[int, typer.Option(min=0, help="Pass over so many of the best hits.")] = 0
 
 
 @dataclass(frozen=True)
