@@ -1,0 +1,1 @@
+"""The JSON API: FastAPI, mounted by `rwkvsearch serve`."""

@@ -1,0 +1,43 @@
+"""What `rwkvsearch serve` was told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from pathlib import Path
+
+from rwkvsearch.retrieval.models import Precision
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One server: its library, its address and its limits."""
+
+    library: Path
+    model: str | None = None
+    device: str | None = None
+    precision: Precision | None = None
+    host: str = "127.0.0.1"
+    port: int = 7860
+    token: str | None = field(default=None, repr=False)
+    """Needed by every request, if there is one."""
+    rate: int | None = None
+    """Requests a minute and client; None: no limit."""
+    log_queries: bool = False
+    max_upload_bytes: int = 32 << 20
+    max_upload_megapixels: float = 100.0
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this computer can reach the server."""
+        return is_loopback(self.host)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a name or an address is of this computer alone."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,1 @@
+"""The pages in the browser: Gradio, mounted by `rwkvsearch serve`."""
