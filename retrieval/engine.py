@@ -102,6 +102,11 @@ class SearchEngine:
         """Close the library."""
         self.close()
 
+    def warm(self) -> None:
+        """Load now what the first query would have to wait for, the model too; `ModelError`."""
+        self.encoder.encode_texts(["a picture"])
+        _ = self._confidence
+
     def query(self, text: str, k: int = 10) -> list[Hit]:
         """Return the `k` images that fit `text` best, fewer if the library has fewer."""
         return self.run(Query((Term(text),), k=k))
