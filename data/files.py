@@ -1,10 +1,19 @@
 """Files that are replaced whole or not at all, and names that may be no files."""
 
+import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
+
+
+class NamedBytes(io.BytesIO):
+    """Bytes that still know which file they are of."""
+
+    def __init__(self, content: bytes, name: str) -> None:
+        super().__init__(content)
+        self.name = name
 
 
 @contextmanager

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rwkvsearch.data.errors import DataError, ImageError
+from rwkvsearch.data.files import NamedBytes
 from rwkvsearch.data.images import MAX_BYTES, MAX_MEGAPIXELS, read_picture, system_reason
 from rwkvsearch.data.metadata import Metadata, merge
 from rwkvsearch.data.perceptual import perceptual_hash
@@ -106,7 +107,7 @@ class Preparation:
             # Hashed and decoded are the same bytes, whatever happens to the file meanwhile.
             self._check_size(found, stat)
             take(stat.size)
-            content = _Named(stream.read(), str(found.path))
+            content = NamedBytes(stream.read(), str(found.path))
         if len(content.getbuffer()) != stat.size:
             raise ImageError(str(found.path), "truncated file" if found.shard else _CHANGED)
         if found.shard is None:
@@ -153,14 +154,6 @@ class Preparation:
 
 
 _CHANGED = "it changed while it was read"
-
-
-class _Named(io.BytesIO):
-    """Bytes that still know which file they are of."""
-
-    def __init__(self, content: bytes, name: str) -> None:
-        super().__init__(content)
-        self.name = name
 
 
 def read_beside(found: Found) -> tuple[Metadata, tuple[tuple[Path, str], ...]]:
