@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from rwkvsearch.data.errors import QueryError
+from rwkvsearch.data.errors import NotThere, QueryError
 from rwkvsearch.data.images import read_image
 from rwkvsearch.indexer.background import Background
 from rwkvsearch.indexer.filters import Filters, images_passing
@@ -129,9 +129,23 @@ class SearchEngine:
             ModelError: the model cannot be loaded.
         """
         embeddings, vectors = self._vectors(query)
-        among = self._passing(query.filters) if query.filters else None
+        among = self.passing(query.filters) if query.filters else None
         ranking = Ranking(self.library, self.model, self._index, self._background, vectors, among)
         return self._hits(query, embeddings, ranking, *self._page(query, ranking))
+
+    @property
+    def size(self) -> int:
+        """How many images are searched."""
+        return self._index.size
+
+    def passing(self, filters: Filters) -> Ids:
+        """Return the ids, ascending, of the images that pass; errors as `images_passing`."""
+        return self._passing(filters)
+
+    @property
+    def size(self) -> int:
+        """How many images are searched."""
+        return self._index.size
 
     @property
     def how(self) -> str:
@@ -166,6 +180,23 @@ class SearchEngine:
             for name, weight, embedding in zip(names, weights, embeddings, strict=True)
         ]
         return why_picture(self.encoder, seen, terms, hit.score, shown=shown)
+
+    def hit_of(self, query: Query, image_id: int) -> Hit:
+        """Return what an image is as a hit, wherever it stands; filters are left aside, rank is 1.
+
+        Raises:
+            NotThere: it is not in the library.
+        """
+        embeddings, vectors = self._vectors(query)
+        ids = np.array([image_id], np.int64)
+        scores = self._parts(vectors, ids)
+        ranking = Ranking(self.library, self.model, self._index, self._background, vectors, None)
+        sure = self._confidences(query, scores).min(axis=0)
+        known = ids[~np.isnan(scores[0])]
+        first = replace(query, offset=0)
+        for hit in self._hits(first, embeddings, ranking, known, scores, sure):
+            return hit
+        raise NotThere(f"there is no image {image_id} in {self.library.path}")
 
     def texts(self, query: Query, corpus: Sequence[str] | None = None) -> list[TextHit]:
         """Return the texts that fit best: of the library's captions, or of `corpus`.

@@ -28,6 +28,7 @@ from rwkvsearch.ui.options import (
     library_folder,
 )
 from rwkvsearch.ui.query import query
+from rwkvsearch.ui.serve import serve
 from rwkvsearch.ui.training import train
 from rwkvsearch.ui.tune import tune
 from rwkvsearch.ui.watch import watch
@@ -133,6 +134,7 @@ app.command()(dupes)
 app.command()(describe)
 app.command()(classify)
 app.command()(tag)
+app.command()(serve)
 app.command()(train)
 app.command()(tune)
 

@@ -1,0 +1,51 @@
+"""The server as a process: started once its library is open, stopped in good order."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Callable
+from contextlib import closing
+
+import uvicorn
+
+from rwkvsearch.ui.api.app import create_app
+from rwkvsearch.ui.api.service import Service
+from rwkvsearch.ui.api.settings import Settings
+from rwkvsearch.ui.web.page import build, mount
+
+GRACE = 5
+"""Seconds for what is being answered when the server is told to stop."""
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_ready = on_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._on_ready()
+
+
+def run(settings: Settings, listener: socket.socket, on_ready: Callable[[], None]) -> None:
+    """Serve until Ctrl-C or SIGTERM; `on_ready` is called when requests are answered.
+
+    Raises:
+        LibraryError: there is no library, or the model has no embeddings in it.
+        ModelError: the model is unknown, not installed or damaged.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    with closing(Service(settings)) as service:
+        app = mount(create_app(service), build(service))
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=GRACE,
+        )
+        _Server(config, on_ready).run([listener])
