@@ -5,7 +5,9 @@ RwkvSearchError
 ├── DataError           a caption file, split or shard is missing or malformed
 ├── ModelError          unknown model, bad weights, wrong config, missing backend
 ├── LibraryError        no library, wrong model for it, cannot be written
-│   └── LibraryBusy     another process is writing to it
+│   ├── LibraryBusy     another process is writing to it
+│   ├── NotThere        no such image or album
+│   └── NameTaken       an album of that name is there already
 ├── QueryError          a query that cannot be answered as asked
 └── DaemonError         the process that answers queries cannot be started
 """
@@ -41,6 +43,14 @@ class LibraryError(RwkvSearchError):
 
 class LibraryBusy(LibraryError):
     """Another process is writing to a library; it can be tried again."""
+
+
+class NotThere(LibraryError):
+    """What is asked for by its name or number is not in the library."""
+
+
+class NameTaken(LibraryError):
+    """Something of that name is in the library already."""
 
 
 class QueryError(RwkvSearchError):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from rwkvsearch.data.errors import LibraryError
+from rwkvsearch.data.errors import LibraryError, NameTaken, NotThere
 from rwkvsearch.indexer.library import Library
 from rwkvsearch.indexer.tables import AlbumRow, ImageRow, VoteRow
 
@@ -35,7 +35,8 @@ def save_album(library: Library, name: str, query: str, *, replace: bool = False
     """Keep a query under a name; with `replace`, in the place of one that has it, votes and all.
 
     Raises:
-        LibraryError: the name is taken or empty, or the library cannot be written.
+        LibraryError: the name is empty, or the library cannot be written.
+        NameTaken: there is an album of that name.
     """
     with library.write() as session:
         _check_new(session, name, "use --replace to put this one in its place", taken=replace)
@@ -51,7 +52,7 @@ def read_albums(library: Library) -> list[Album]:
 
 
 def read_album(library: Library, name: str) -> Album:
-    """Return one album; `LibraryError` names those there are if there is none of that name."""
+    """Return one album; `NotThere` names those there are if there is none of that name."""
     with library.read() as session:
         return _album(session, _row(session, name))
 
@@ -66,7 +67,9 @@ def rename_album(library: Library, name: str, new: str) -> None:
     """Give an album another name.
 
     Raises:
-        LibraryError: there is none, the new name is taken or empty.
+        LibraryError: the new name is empty.
+        NotThere: there is no such album.
+        NameTaken: the new name is that of another.
     """
     with library.write() as session:
         row = _row(session, name)
@@ -81,7 +84,8 @@ def vote(
     """Keep that images belong in an album, or do not; the last vote on an image counts.
 
     Raises:
-        LibraryError: no such album or image, or an image is both.
+        LibraryError: an image is both.
+        NotThere: no such album or image.
     """
     if both := {*liked} & {*disliked}:
         raise LibraryError(f"image {min(both)} cannot be liked and disliked at once")
@@ -89,14 +93,16 @@ def vote(
         album_id = _row(session, name).id
         for image_id in (*liked, *disliked):
             if session.get(ImageRow, image_id) is None:
-                raise LibraryError(f"there is no image {image_id} in {library.path}")
+                raise NotThere(f"there is no image {image_id} in {library.path}")
             session.merge(VoteRow(album_id=album_id, image_id=image_id, liked=image_id in liked))
 
 
-def forget_votes(library: Library, name: str) -> None:
-    """Forget all votes on the hits of an album; errors as `read_album`."""
+def forget_votes(library: Library, name: str, image_id: int | None = None) -> None:
+    """Forget the vote on one image of an album, or all votes; errors as `read_album`."""
     with library.write() as session:
-        session.execute(delete(VoteRow).where(VoteRow.album_id == _row(session, name).id))
+        of_album = delete(VoteRow).where(VoteRow.album_id == _row(session, name).id)
+        one = () if image_id is None else (VoteRow.image_id == image_id,)
+        session.execute(of_album.where(*one))
 
 
 def _check_new(session: Session, name: str, advice: str, *, taken: bool = False) -> None:
@@ -105,7 +111,7 @@ def _check_new(session: Session, name: str, advice: str, *, taken: bool = False)
     if not _is_text(name):
         raise LibraryError(f"{name!r} is not UTF-8: an album needs another name")
     if not taken and session.scalar(select(AlbumRow.id).where(AlbumRow.name == name)):
-        raise LibraryError(f"there is an album {name!r} already: {advice}")
+        raise NameTaken(f"there is an album {name!r} already: {advice}")
 
 
 def _row(session: Session, name: str) -> AlbumRow:
@@ -116,7 +122,7 @@ def _row(session: Session, name: str) -> AlbumRow:
         shown = ", ".join(repr(there) for there in names[:_SHOWN])
         more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
         known = f"there are {shown}{more}" if names else "make one with `rwkvsearch album save`"
-        raise LibraryError(f"there is no album {name!r}: {known}")
+        raise NotThere(f"there is no album {name!r}: {known}")
     return row
 
 

@@ -143,11 +143,6 @@ class SearchEngine:
         return self._passing(filters)
 
     @property
-    def size(self) -> int:
-        """How many images are searched."""
-        return self._index.size
-
-    @property
     def how(self) -> str:
         """Whether everything is compared, or how much of the exact best is found."""
         if self._index.exact:

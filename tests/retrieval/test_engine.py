@@ -1,6 +1,7 @@
 """Searching a library of the sample photographs, with a tiny model of random weights."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rwkvsearch.data.errors import ImageError, LibraryError, ModelError, QueryError
+from rwkvsearch.data.errors import ImageError, LibraryError, ModelError, NotThere, QueryError
 from rwkvsearch.data.images import read_image
 from rwkvsearch.indexer.library import Library
 from rwkvsearch.indexer.sync import sync
@@ -16,7 +17,7 @@ from rwkvsearch.retrieval.choose import choose_model
 from rwkvsearch.retrieval.encoder import Encoder
 from rwkvsearch.retrieval.engine import SearchEngine
 from rwkvsearch.retrieval.models import read_card
-from rwkvsearch.retrieval.query import Hit
+from rwkvsearch.retrieval.query import Hit, Query, Term
 
 PHOTOS = sorted((Path(__file__).parents[2] / "data" / "samples" / "photos").glob("*.jpg"))
 ROUNDING = 2e-3
@@ -79,6 +80,19 @@ def test_k(engine: SearchEngine) -> None:
     for k in (0, -1):
         with pytest.raises(QueryError, match=f"k must be at least 1, not {k}"):
             engine.query("a dog", k=k)
+
+
+def test_one_image_as_a_hit(engine: SearchEngine) -> None:
+    terms = Term("a dog"), Term("the sea"), Term("snow", weight=-1)
+    for query in (Query(terms[:1]), Query(terms), Query(terms, every=True), Query(terms, offset=4)):
+        for hit in engine.run(replace(query, k=5)):
+            assert engine.hit_of(query, hit.image_id) == replace(hit, rank=1)
+    with pytest.raises(NotThere, match="there is no image 77777 in"):
+        engine.hit_of(Query(terms), 77777)
+
+
+def test_size(engine: SearchEngine) -> None:
+    assert engine.size == len(PHOTOS)
 
 
 @pytest.mark.parametrize("text", ["", "  ", "\n\t"])
