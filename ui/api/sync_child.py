@@ -1,0 +1,112 @@
+"""The process that syncs for a server: what `rwkvsearch index --nice` does, told in lines of JSON.
+
+It ends in good order when its stdin ends: the server has asked it to stop, or is no more.
+"""
+
+from __future__ import annotations
+
+import _thread
+import json
+import os
+import signal
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from threading import Thread
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rwkvsearch.indexer.protocols import SyncEvent, SyncReport
+    from rwkvsearch.retrieval.models import Precision
+
+STOPPED = "stopped; what is done is kept, start it again to go on"
+_PAUSE = 0.2  # seconds between two lines that only count
+_PATIENCE = 20.0  # seconds until a batch that does not end is left
+
+
+def main() -> None:
+    """Sync as the one argument says, a JSON object: library, model, device and precision."""
+    os.nice(19)  # of this thread alone: all others start later and take it over
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    say = _Lines()
+    from rwkvsearch.data.errors import LibraryBusy, RwkvSearchError
+
+    try:
+        Thread(target=_stop_with_stdin, daemon=True).start()
+        asked = json.loads(sys.argv[1])
+        library = Path(asked["library"])
+        report = run(library, asked["model"], asked["device"], asked["precision"], say)
+        say.end("done", _as_text(report, library))
+    except KeyboardInterrupt:
+        say.end("stopped", STOPPED)
+    except LibraryBusy as error:
+        say.end("busy", str(error))
+    except (RwkvSearchError, OSError) as error:
+        say.end("failed", str(error))
+
+
+def run(
+    folder: Path,
+    model: str | None,
+    device: str | None,
+    precision: Precision | None,
+    progress: _Lines,
+) -> SyncReport:
+    """Sync all that was indexed before, with what the library was made by unless asked for."""
+    import warnings
+
+    warnings.filterwarnings("ignore", module="PIL")
+    from rwkvsearch.indexer.library import Library
+    from rwkvsearch.indexer.sync import sync
+    from rwkvsearch.retrieval.choose import choose_model
+    from rwkvsearch.retrieval.encoder import Encoder
+
+    with Library.open(folder) as library:
+        name, precision = choose_model(library, model, precision)
+        encoder = Encoder.load(name, device=device, precision=precision)
+        return sync(library, None, encoder, progress=progress)
+
+
+class _Lines:
+    """Tells the server how far it is: every file that is skipped, and a few counts a second."""
+
+    def __init__(self) -> None:
+        self._stage = ""
+        self._told = 0.0
+
+    def __call__(self, event: SyncEvent) -> None:
+        now = time.monotonic()
+        if event.path is not None:
+            self._say({"event": "skipped", "path": str(event.path), "reason": event.reason})
+        elif event.stage != self._stage or now - self._told >= _PAUSE:
+            self._stage, self._told = event.stage, now
+            counts = {"total": event.total, "done": event.done, "errors": event.errors}
+            self._say({"event": "progress", "stage": event.stage} | counts)
+
+    def end(self, outcome: str, message: str) -> None:
+        """The last line."""
+        with suppress(OSError):  # nobody listens any more
+            self._say({"event": "end", "outcome": outcome, "message": message})
+
+    def _say(self, line: dict[str, Any]) -> None:
+        os.write(1, f"{json.dumps(line)}\n".encode())
+
+
+def _as_text(report: SyncReport, library: Path) -> str:
+    from rwkvsearch.ui.render import report_as_text
+
+    return report_as_text(report, library).splitlines()[0]
+
+
+def _stop_with_stdin() -> None:
+    sys.stdin.buffer.read()
+    _thread.interrupt_main()
+    time.sleep(_PATIENCE)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main()
