@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rwkvsearch.data.errors import RwkvSearchError
-from rwkvsearch.retrieval.models import EXACT, Precision
 from rwkvsearch.ui.albums import album_app
+from rwkvsearch.ui.bench import bench_app
 from rwkvsearch.ui.daemon_commands import daemon_app
 from rwkvsearch.ui.describe import describe
 from rwkvsearch.ui.doctor import doctor
@@ -20,13 +20,7 @@ from rwkvsearch.ui.evaluate import evaluate
 from rwkvsearch.ui.exporting import export
 from rwkvsearch.ui.indexing import forget, index, relocate
 from rwkvsearch.ui.labels import classify, tag
-from rwkvsearch.ui.options import (
-    DeviceOption,
-    JsonOption,
-    LibraryOption,
-    ModelOption,
-    library_folder,
-)
+from rwkvsearch.ui.options import JsonOption, LibraryOption, library_folder
 from rwkvsearch.ui.query import query
 from rwkvsearch.ui.serve import serve
 from rwkvsearch.ui.training import train
@@ -45,15 +39,11 @@ app = typer.Typer(
     rich_markup_mode=None,  # importing rich costs more than the rest of `--help`
 )
 model_app = typer.Typer(no_args_is_help=True, help="List, describe and fetch models.")
-bench_app = typer.Typer(no_args_is_help=True, help="Measure a model on your own data.")
 app.add_typer(model_app, name="model")
 app.add_typer(bench_app, name="bench")
 app.add_typer(daemon_app, name="daemon")
 app.add_typer(album_app, name="album")
 
-BenchPrecisionOption = Annotated[
-    Precision, typer.Option("--precision", help="fp32 is exact; bf16 and int8 are faster.")
-]
 UnusedLibraryOption = Annotated[
     Path | None,
     typer.Option("--library", help="Taken by every command; models are shared by all libraries."),
@@ -179,67 +169,3 @@ def model_pull(
     from rwkvsearch.retrieval.pull import pull
 
     typer.echo(f"installed {pull(name, revision=revision, file=file)}")
-
-
-@bench_app.command("recall")
-def bench_recall(
-    data: Annotated[Path, typer.Option(help="Karpathy or COCO captions json, or its folder.")],
-    split: Annotated[
-        str | None, typer.Option(help="Default: test where there is one, else all images.")
-    ] = None,
-    prefix: Annotated[
-        str | None, typer.Option(help="Put before every caption; default: the model's.")
-    ] = None,
-    model: ModelOption = None,
-    device: DeviceOption = None,
-    precision: BenchPrecisionOption = EXACT,
-    _library: UnusedLibraryOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Measure recall@1, 5 and 10, text to image and image to text."""
-    from rwkvsearch.data.captions import load_captions
-    from rwkvsearch.ui.render import counting, recall_as_json, recall_as_text
-
-    captions = load_captions(data, split)
-
-    from rwkvsearch.retrieval.benchmark import measure_recall
-    from rwkvsearch.retrieval.encoder import Encoder
-    from rwkvsearch.retrieval.models import DEFAULT_MODEL
-
-    encoder = Encoder.load(model or DEFAULT_MODEL, device=device, precision=precision)
-    prefix = encoder.card.prompt if prefix is None else prefix
-    total = len(captions.images) + sum(len(item.captions) for item in captions.images)
-    with counting(total) as progress:
-        result = measure_recall(encoder, captions, prefix, progress)
-    typer.echo((recall_as_json if as_json else recall_as_text)(result, encoder.model_id))
-
-
-@bench_app.command("classify")
-def bench_classify(
-    data: Annotated[str, typer.Option(help="WebDataset: a folder, a glob or one .tar.")],
-    template: Annotated[
-        list[str] | None, typer.Option(help="Sentence with {} for the class name; repeatable.")
-    ] = None,
-    model: ModelOption = None,
-    device: DeviceOption = None,
-    precision: BenchPrecisionOption = EXACT,
-    _library: UnusedLibraryOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Measure zero-shot classification; the classes are the distinct texts of the shards."""
-    if wrong := [sentence for sentence in template or [] if sentence.count("{}") != 1]:
-        raise typer.BadParameter(f"a template holds {{}} once: {wrong[0]!r}")
-
-    from rwkvsearch.data.shards import find_shards
-    from rwkvsearch.ui.render import accuracy_as_json, accuracy_as_text, counting
-
-    find_shards(data)
-
-    from rwkvsearch.retrieval.benchmark import TEMPLATES, measure_accuracy
-    from rwkvsearch.retrieval.encoder import Encoder
-    from rwkvsearch.retrieval.models import DEFAULT_MODEL
-
-    encoder = Encoder.load(model or DEFAULT_MODEL, device=device, precision=precision)
-    with counting(None) as progress:
-        result = measure_accuracy(encoder, data, template or TEMPLATES, progress)
-    typer.echo((accuracy_as_json if as_json else accuracy_as_text)(result, encoder.model_id))

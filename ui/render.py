@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
@@ -112,18 +112,20 @@ def recall_as_text(result: RecallResult, model_id: str) -> str:
 
 def recall_as_json(result: RecallResult, model_id: str) -> str:
     """Return both directions as one object."""
-    return json.dumps(
-        {
-            "model": model_id,
-            "text_to_image": _rounded(result.recall.text_to_image),
-            "image_to_text": _rounded(result.recall.image_to_text),
-            "images": result.images,
-            "captions": result.captions,
-            "prefix": result.prefix,
-            "ties": "pessimistic",
-        },
-        indent=2,
-    )
+    return json.dumps(recall_object(result, model_id), indent=2)
+
+
+def recall_object(result: RecallResult, model_id: str) -> dict[str, Any]:
+    """Return what `--json` prints and `--save` keeps."""
+    return {
+        "model": model_id,
+        "text_to_image": _rounded(result.recall.text_to_image),
+        "image_to_text": _rounded(result.recall.image_to_text),
+        "images": result.images,
+        "captions": result.captions,
+        "prefix": result.prefix,
+        "ties": "pessimistic",
+    }
 
 
 def accuracy_as_text(result: Accuracy, model_id: str) -> str:
@@ -134,9 +136,14 @@ def accuracy_as_text(result: Accuracy, model_id: str) -> str:
 
 def accuracy_as_json(result: Accuracy, model_id: str) -> str:
     """Return top-1 and top-5 accuracy as one object."""
+    return json.dumps(accuracy_object(result, model_id), indent=2)
+
+
+def accuracy_object(result: Accuracy, model_id: str) -> dict[str, Any]:
+    """Return what `--json` prints and `--save` keeps."""
     top = _rounded({"top1": result.top1, "top5": result.top5})
     counts = {"images": result.images, "classes": result.classes}
-    return json.dumps({"model": model_id} | top | counts, indent=2)
+    return {"model": model_id} | top | counts
 
 
 @contextmanager

@@ -5,12 +5,16 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rwkvsearch.ui.saving import SaveOption, check_saving, save
+
 if TYPE_CHECKING:
     from rwkvsearch.indexer.ann.tune import Measured, Tuning
+    from rwkvsearch.indexer.library import Library, ModelInfo
+    from rwkvsearch.indexer.results import MeasuredData
 
 
 def tune(
@@ -32,6 +36,7 @@ def tune(
     target_recall: Annotated[
         float, typer.Option(min=0, max=1, help="Share of the exact hits that must be found.")
     ] = 0.99,
+    to_save: SaveOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Measure the kinds of index on the library's own pictures, and use the best one.
@@ -48,9 +53,12 @@ def tune(
 
     asked = [Kind.parse(name) for name in kinds] if kinds else None
     with Library.open(library or home_folder()) as opened, _telling() as progress:
+        chosen = choose_model(opened, model)
+        check_saving(library, to_save)
+        data = _data(opened, chosen) if to_save else None
         found = measure(
             opened,
-            choose_model(opened, model),
+            chosen,
             k=k,
             queries=queries,
             kinds=asked,
@@ -58,6 +66,22 @@ def tune(
             progress=progress,
         )
     typer.echo((tuning_as_json if as_json else tuning_as_table)(found))
+    if to_save:
+        from rwkvsearch.indexer.results import MeasuredModel
+
+        about = MeasuredModel(chosen.model_id, chosen.weights_sha256, chosen.preprocessing_id)
+        settings = {"k": k, "queries": queries, "target_recall": target_recall, "device": "cpu"}
+        save(library, "tune", about, data, settings | {"kinds": kinds}, tuning_object(found))
+
+
+def _data(library: "Library", model: "ModelInfo") -> "MeasuredData":
+    """The pictures of the library that are searched, as a set of data."""
+    from rwkvsearch.data.fingerprint import fingerprint
+    from rwkvsearch.indexer.results import MeasuredData, searched_contents
+
+    hashes = searched_contents(library, model)
+    print_of = fingerprint((one,) for one in hashes)
+    return MeasuredData(library.path.name, None, len(hashes), None, None, print_of)
 
 
 def tuning_as_table(found: "Tuning") -> str:
@@ -78,6 +102,11 @@ def tuning_as_table(found: "Tuning") -> str:
 
 def tuning_as_json(found: "Tuning") -> str:
     """Return the same as one object."""
+    return json.dumps(tuning_object(found), indent=2)
+
+
+def tuning_object(found: "Tuning") -> dict[str, Any]:
+    """Return what `--json` prints and `--save` keeps."""
     rows = [
         {
             "kind": one.kind,
@@ -94,7 +123,7 @@ def tuning_as_json(found: "Tuning") -> str:
     ]
     asked = {"k": found.k, "queries": found.queries, "texts": found.texts, "target": found.target}
     about = {"model": found.model_id, "images": found.rows} | asked
-    return json.dumps(about | {"chosen": found.chosen, "why": found.why, "kinds": rows}, indent=2)
+    return about | {"chosen": found.chosen, "why": found.why, "kinds": rows}
 
 
 def _line(one: "Measured", chosen: bool) -> str:

@@ -1,0 +1,38 @@
+"""Tells one set of pictures and texts from another, wherever it lies and in whatever order."""
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+from rwkvsearch.data.captions import CaptionSet
+from rwkvsearch.data.errors import DataError
+from rwkvsearch.data.shards import iterate_shards
+
+
+def captions_fingerprint(captions: CaptionSet) -> str:
+    """Of the content of every picture with its captions; each file is read once.
+
+    Raises `DataError` naming a file that cannot be read.
+    """
+    return fingerprint((_sha256(item.path), *sorted(item.captions)) for item in captions.images)
+
+
+def shards_fingerprint(source: str | Path) -> str:
+    """Of the content of every picture with its label. Raises as `iterate_shards`."""
+    return fingerprint(
+        (hashlib.sha256(item.image).hexdigest(), item.text) for item in iterate_shards(source)
+    )
+
+
+def fingerprint(entries: Iterable[tuple[str, ...]]) -> str:
+    """16 hexadecimal digits of the entries, whose order does not matter."""
+    digests = sorted(hashlib.sha256("\0".join(entry).encode()).digest() for entry in entries)
+    return hashlib.sha256(b"".join(digests)).hexdigest()[:16]
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error

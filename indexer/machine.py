@@ -1,0 +1,43 @@
+"""The machine and the versions that a measurement was made with."""
+
+from __future__ import annotations
+
+import os
+import platform
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+_PACKAGES = {
+    "torch": ("torch",),
+    "faiss": ("faiss-cpu", "faiss-gpu"),
+    "rwkvsearch": ("rwkvsearch",),
+}
+
+
+def describe_machine() -> dict[str, str | int | None]:
+    """Processor, cores that this process may use, and versions; None for what is not there."""
+    return {
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count(),
+        "system": platform.system(),
+        "python": platform.python_version(),
+    } | {name: _version(packages) for name, packages in _PACKAGES.items()}
+
+
+def _processor() -> str:
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() == "model name":
+                return value.strip()
+    return platform.processor() or platform.machine()
+
+
+def _version(packages: tuple[str, ...]) -> str | None:
+    for package in packages:
+        with suppress(PackageNotFoundError):
+            return version(package)
+    return None
