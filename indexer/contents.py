@@ -12,7 +12,7 @@ from typing import BinaryIO, NamedTuple
 
 from sqlalchemy import bindparam, select
 
-from rwkvsearch.data.errors import LibraryError
+from rwkvsearch.data.errors import NotThere
 from rwkvsearch.data.files import NamedBytes
 from rwkvsearch.data.members import read_member
 from rwkvsearch.indexer.found import Stat
@@ -79,14 +79,14 @@ def live_image(library: Library, content_hash: str) -> LiveImage:
     """The image with this content.
 
     Raises:
-        LibraryError: no live file has it, or `content_hash` is none: 64 lowercase hex digits.
+        NotThere: no live file has it, or `content_hash` is none: 64 lowercase hex digits.
     """
     if _HASH.fullmatch(content_hash):
         with library.read() as session:
             row = session.connection().execute(_LIVE, {"content_hash": content_hash}).first()
         if row is not None:
             return LiveImage(content_hash, *row)
-    raise LibraryError(f"no picture of {library.path} has the content {content_hash[:64]!r}")
+    raise NotThere(f"no picture of {library.path} has the content {content_hash[:64]!r}")
 
 
 def open_content(library: Library, image: LiveImage) -> BinaryIO:
@@ -95,7 +95,7 @@ def open_content(library: Library, image: LiveImage) -> BinaryIO:
     A file whose size, time or inode are not those of the last sync is read and hashed.
 
     Raises:
-        LibraryError: none of them does.
+        NotThere: none of them does.
     """
     names: list[str] = []
     for place in _places(library, image):
@@ -106,7 +106,7 @@ def open_content(library: Library, image: LiveImage) -> BinaryIO:
                 stack.pop_all()
                 return stream
         names.append(str(place.path))
-    raise LibraryError(
+    raise NotThere(
         f"{', '.join(names) or image.content_hash}: not there or changed since it was indexed; "
         "`rwkvsearch index` brings the library up to date"
     )
