@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -126,7 +127,9 @@ def details_of(library: Library, image_ids: Sequence[int]) -> dict[int, Details]
             found[image_id] = Details(
                 image_id,
                 *facts,
-                files=tuple(sorted(_file(*row) for row in files[image_id])),
+                files=tuple(
+                    sorted((_file(*row) for row in files[image_id]), key=attrgetter("path"))
+                ),
                 captions=tuple(dict.fromkeys(Caption(*row) for row in captions[image_id])),
                 tags=tuple(Tag(*row) for row in tags[image_id]),
                 models=tuple(name for (name,) in models[image_id]),
@@ -164,5 +167,5 @@ def _grouped(
 
 
 def _file(root: Path, name: Path, size: int, mtime_ns: int) -> FileDetails:
-    modified = datetime.fromtimestamp(mtime_ns / 1e9, UTC) if mtime_ns >= 0 else None
+    modified = datetime.fromtimestamp(mtime_ns / 1e9, UTC) if mtime_ns != -1 else None
     return FileDetails(root / name, size, modified)

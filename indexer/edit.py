@@ -25,6 +25,7 @@ from rwkvsearch.indexer.tables import (
     TextEmbeddingRow,
     TextRow,
 )
+from rwkvsearch.indexer.thumb_files import ThumbFiles
 
 
 def forget(library: Library, path: Path) -> int:
@@ -43,8 +44,8 @@ def forget(library: Library, path: Path) -> int:
             _read_again(session, path)
             _drop_files(session, [*files])
             session.execute(delete(RootRow).where(RootRow.id.in_(inside)))
-            _drop_orphans(session)
-        _publish_anew(library)
+            dropped = _drop_orphans(session)
+        _drop_derived(library, dropped)
     return len(files)
 
 
@@ -54,8 +55,8 @@ def forget_gone(library: Library) -> int:
         with library.write() as session:
             gone = session.scalars(select(FileRow.id).where(FileRow.gone_at.is_not(None))).all()
             _drop_files(session, gone)
-            _drop_orphans(session)
-        _publish_anew(library)
+            dropped = _drop_orphans(session)
+        _drop_derived(library, dropped)
     return len(gone)
 
 
@@ -168,8 +169,9 @@ def _ids_of(session: Session, root: RootRow, row_ids: Iterable[int]) -> set[int]
     return found
 
 
-def _publish_anew(library: Library) -> None:
-    """So that no ann file holds what was dropped."""
+def _drop_derived(library: Library, content_hashes: Iterable[str]) -> None:
+    """So that no ann file holds what was dropped, and no thumbnail shows it."""
+    ThumbFiles(library.path).remove(content_hashes)
     for model in library.models():
         publish(library, model)
     remove_unused(library)
@@ -183,9 +185,10 @@ def _drop_files(session: Session, row_ids: Sequence[int]) -> None:
     settle_facts(session, told)
 
 
-def _drop_orphans(session: Session) -> None:
-    """Images without a file, texts without an image, and whatever was made of them."""
+def _drop_orphans(session: Session) -> Sequence[str]:
+    """Images without a file, texts without an image, and what was made of them; the contents."""
     lost = ~exists().where(FileRow.image_id == ImageRow.id)
+    contents = session.scalars(select(ImageRow.content_hash).where(lost)).all()
     ids = select(ImageRow.id).where(lost).scalar_subquery()
     session.execute(delete(CaptionRow).where(CaptionRow.image_id.in_(ids)))
     dropped = session.execute(delete(EmbeddingRow).where(EmbeddingRow.image_id.in_(ids)))
@@ -196,3 +199,4 @@ def _drop_orphans(session: Session) -> None:
     session.execute(delete(TextRow).where(unsaid))
     if dropped.rowcount:  # type: ignore[attr-defined]
         session.execute(delete(GenerationRow))
+    return contents

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from threading import get_ident
@@ -23,11 +23,18 @@ _PART_AGE = 60.0  # seconds; writing one takes milliseconds
 
 
 class ThumbFile(NamedTuple):
-    """A file of ours in `thumbs/`; `part`: one that was never completed."""
+    """A file of ours in `thumbs/`; `part`: one that is not complete."""
 
     path: Path
     content_hash: str
     part: bool
+
+    def is_left_over(self) -> bool:
+        """Whether it is a part that nobody is writing any more."""
+        try:
+            return self.part and time.time() - self.path.stat().st_mtime > _PART_AGE
+        except OSError:
+            return False
 
 
 class ThumbFiles:
@@ -79,14 +86,6 @@ class ThumbFiles:
                 with suppress(OSError):
                     self.path(content_hash, size).unlink(missing_ok=True)
 
-    def of_others(self, known: Collection[str]) -> list[Path]:
-        """The thumbnails of contents that are not among `known`."""
-        return [f.path for f in self if not f.part and f.content_hash not in known]
-
-    def parts(self) -> list[Path]:
-        """What a killed process has left; not what may be being written now."""
-        return [file.path for file in self if file.part and _age(file.path) > _PART_AGE]
-
     def __iter__(self) -> Iterator[ThumbFile]:
         """Every file of ours; other names are somebody else's."""
         for path in self.folder.rglob("*"):
@@ -105,10 +104,3 @@ def is_whole(data: bytes) -> bool:
     """Whether these are as many bytes as the WebP says it has."""
     length = int.from_bytes(data[4:8], "little") + 8
     return data[:4] == b"RIFF" and data[8:12] == b"WEBP" and length == len(data)
-
-
-def _age(path: Path) -> float:
-    try:
-        return time.time() - path.stat().st_mtime
-    except OSError:
-        return 0.0

@@ -195,7 +195,7 @@ class _Memory:
 
 
 def as_webp(image: Image.Image, size: int) -> bytes:
-    """Shrink `image` to no side longer than `size` pixels and keep nothing of what its file said."""
+    """Shrink `image` to `size` pixels at most and keep nothing of what its file said."""
     image.thumbnail((size, size), Image.Resampling.LANCZOS)
     image.info.clear()
     data = io.BytesIO()

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 Captions = dict[Path, tuple[str, ...]]
 
+_STOPPED = "stopped; what is done is kept, run the same command to go on"
+
 
 def index(
     paths: Annotated[
@@ -55,6 +58,10 @@ def index(
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures encoded at once.")] = 64,
     max_megapixels: MegapixelsOption = 128.0,
     max_megabytes: MegabytesOption = 1024.0,
+    thumbnails: Annotated[
+        bool,
+        typer.Option("--thumbnails", help="Then make the small pictures that `serve` shows."),
+    ] = False,
     nice: NiceOption = False,
     estimate: Annotated[
         bool,
@@ -105,6 +112,8 @@ def index(
         typer.echo(report_as_text(report, opened.path))
         if profile:
             typer.echo(profile_as_text(report.profile))
+        if thumbnails:
+            _make_thumbnails(opened)
     if {path for path, _ in report.errors} & {path.resolve() for path in roots or []}:
         raise typer.Exit(1)  # a picture asked for by name, not one among others
 
@@ -189,9 +198,24 @@ def _run(
     from rwkvsearch.indexer.sync import sync
     from rwkvsearch.ui.render import SyncProgress
 
-    with _stoppable("stopped; what is done is kept, run the same command to go on"):
+    with _stoppable(_STOPPED):
         with closing(SyncProgress()) as progress:
             return sync(library, roots, encoder, options, captions=captions, progress=progress)
+
+
+def _make_thumbnails(library: "Library") -> None:
+    from rwkvsearch.indexer.thumbnails import Thumbnails
+    from rwkvsearch.ui.render import counting
+    from rwkvsearch.ui.words import counted, printable
+
+    began = time.monotonic()
+    thumbnails = Thumbnails(library)
+    todo = thumbnails.lacking()
+    with _stoppable(_STOPPED), counting(len(todo)) as progress:
+        done = thumbnails.warm(todo, progress=progress)
+    for fault in done.failed:
+        typer.echo(f"no thumbnail of {printable(fault)}", err=True)
+    typer.echo(f"{counted(done.made, 'thumbnail')} made; {time.monotonic() - began:.1f} s")
 
 
 def _estimate(

@@ -1,4 +1,4 @@
-"""Checks of what is derived: that the ann files hold the embeddings, and that nothing is left over.
+"""Check of the ann files: that they hold the embeddings.
 
 What a file must hold is known exactly, so the image ids in it are compared one by one. Of the
 embeddings in it a sample is searched, which finds itself; all of them are compared where the kind
@@ -7,32 +7,26 @@ of ann keeps them as they are and all is asked for.
 
 from __future__ import annotations
 
-import fcntl
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from sqlalchemy import exists, select
 
 from rwkvsearch.indexer.ann.file import head_sha256
 from rwkvsearch.indexer.ann.generation import (
     Generation,
     newest_generation,
     open_generation,
-    remove_unused,
 )
 from rwkvsearch.indexer.ann.publish import publish
-from rwkvsearch.indexer.ann.tune import left_by_tune, remove_left_by_tune
 from rwkvsearch.indexer.blocks import BLOCK, MARGIN, Floats, Halves, Ids, image_ids
-from rwkvsearch.indexer.doctor.findings import Finding, fault, note, ok, some
+from rwkvsearch.indexer.doctor.findings import Finding, fault, ok, some
 from rwkvsearch.indexer.library import Library, ModelInfo
-from rwkvsearch.indexer.tables import FileRow, GenerationRow, ImageRow
+from rwkvsearch.indexer.tables import GenerationRow
 
 _ASKED = 64  # candidates in which an embedding has to find itself
 _LEAST = 0.9  # share that does so in an ann that is not exact
 _REMEDY = "built anew from the embeddings"
-_CONTENT_ID = re.compile(r"[0-9a-f]{64}")
 
 
 def check_ann(library: Library, sample: int, *, full: bool) -> Iterator[Finding]:
@@ -60,29 +54,6 @@ def check_ann(library: Library, sample: int, *, full: bool) -> Iterator[Finding]
         if generation is not None and not reasons:
             rows = some(len(generation.ann.ids), "row")
             yield ok("ann", f"{row.file_name}: {rows}, those of the catalog")
-
-
-def check_leftovers(library: Library, *, is_writer: bool) -> Iterator[Finding]:
-    """Files of an interrupted run, and thumbnails of pictures that are not known any more."""
-    if not is_writer and _is_written_to(library):
-        yield note("leftovers", "not looked for: another rwkvsearch is writing to the library")
-        return
-    with library.read() as session:
-        used = set(session.scalars(select(GenerationRow.file_name)))
-    unused = [path for path in _files(library.path / "ann") if path.name not in used]
-    if unused:
-        what = f"{some(len(unused), 'file')} in ann/ not in use ({_megabytes(unused)})"
-        yield fault("leftovers", what, "removed", remove_unused)
-    tuned = left_by_tune(library)
-    if tuned:
-        what = f"{some(len(tuned), 'file')} in tune/ of a run that was killed ({_megabytes(tuned)})"
-        yield fault("leftovers", what, "removed", remove_left_by_tune)
-    thumbs = _lost_thumbs(library)
-    if thumbs:
-        what = f"{some(len(thumbs), 'thumbnail')} of pictures that are not known any more"
-        yield fault("leftovers", what, "removed", _remove_thumbs)
-    if not unused and not tuned and not thumbs:
-        yield ok("leftovers", "none in ann/, tune/ and thumbs/")
 
 
 class _Rebuild:
@@ -173,40 +144,3 @@ def _not_as_stored(library: Library, model: ModelInfo, generation: Generation) -
 
 def _unequal(inside: Floats, stored: Halves) -> int:
     return int((np.abs(inside - stored.astype(np.float32)).max(axis=1, initial=0) > MARGIN).sum())
-
-
-def _files(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.is_file()] if folder.is_dir() else []
-
-
-def _megabytes(paths: list[Path]) -> str:
-    return f"{sum(path.stat().st_size for path in paths) / 1e6:,.1f} MB"
-
-
-def _lost_thumbs(library: Library) -> list[Path]:
-    """Files named by a content id that no file of the library has; other names are not ours."""
-    thumbs = {path: path.name.partition(".")[0] for path in _files(library.path / "thumbs")}
-    ours = {path: name for path, name in thumbs.items() if _CONTENT_ID.fullmatch(name)}
-    if not ours:
-        return []
-    live = exists().where(FileRow.image_id == ImageRow.id)
-    with library.read() as session:
-        known = set(session.scalars(select(ImageRow.content_hash).where(live)))
-    return [path for path, name in ours.items() if name not in known]
-
-
-def _remove_thumbs(library: Library) -> None:
-    for path in _lost_thumbs(library):
-        path.unlink(missing_ok=True)
-
-
-def _is_written_to(library: Library) -> bool:
-    """Whether another process is the writer now."""
-    try:
-        with (library.path / "library.lock").open("rb") as stream:
-            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True
-    return False

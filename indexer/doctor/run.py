@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from rwkvsearch.data.errors import RwkvSearchError
-from rwkvsearch.indexer.doctor.ann import check_ann, check_leftovers
+from rwkvsearch.indexer.doctor.ann import check_ann
 from rwkvsearch.indexer.doctor.database import (
     check_duplicates,
     check_orphans,
@@ -21,7 +21,9 @@ from rwkvsearch.indexer.doctor.database import (
 from rwkvsearch.indexer.doctor.embeddings import check_coverage, check_embeddings
 from rwkvsearch.indexer.doctor.files import check_files
 from rwkvsearch.indexer.doctor.findings import Finding, WeightsCheck, fault
+from rwkvsearch.indexer.doctor.leftovers import check_leftovers
 from rwkvsearch.indexer.doctor.models import check_by_embedding, check_weights
+from rwkvsearch.indexer.doctor.results import check_results
 from rwkvsearch.indexer.library import Library
 from rwkvsearch.indexer.protocols import ImageEncoder
 
@@ -131,6 +133,7 @@ def _checks(
         "coverage": lambda: check_coverage(library),
         "ann": lambda: check_ann(library, 5 * _SAMPLE if full else _SAMPLE, full=full),
         "leftovers": lambda: check_leftovers(library, is_writer=is_writer),
+        "results": lambda: check_results(library),
     }
     if weights is not None:
         checks["weights"] = lambda: check_weights(library, weights)
