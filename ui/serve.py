@@ -27,6 +27,10 @@ def serve(
         str, typer.Option(help="Address to listen at; any but this computer's own needs a token.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: one that is free.")] = 7860,
+    host_name: Annotated[
+        list[str] | None,
+        typer.Option(help="A name it is also reached by, such as that of a proxy; repeatable."),
+    ] = None,
     token_file: Annotated[
         Path | None,
         typer.Option(help=f"File with the token that everybody has to know; else ${TOKEN}."),
@@ -56,6 +60,7 @@ def serve(
         precision=where.precision,
         host=host,
         port=port,
+        hosts=tuple(host_name or ()),
         token=_token(token_file),
         rate=rate,
         log_queries=log_queries,

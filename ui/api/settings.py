@@ -19,6 +19,8 @@ class Settings:
     precision: Precision | None = None
     host: str = "127.0.0.1"
     port: int = 7860
+    hosts: tuple[str, ...] = ()
+    """Names that the server is also reached by, such as that of a proxy before it."""
     token: str | None = field(default=None, repr=False)
     """Needed by every request, if there is one."""
     rate: int | None = None

@@ -27,6 +27,7 @@ def build(service: Service) -> gr.Blocks:
     with gr.Blocks(title="rwkvsearch", analytics_enabled=False, fill_width=True) as pages:
         gr.Navbar(main_page_name="Search")
         search.add(pages, service)
+    pages.queue(api_open=False)
     return pages
 
 
@@ -39,6 +40,9 @@ def mount(app: FastAPI, pages: gr.Blocks) -> FastAPI:
         footer_links=[],
         ssr_mode=False,
         show_error=False,
+        run_history=False,
+        pwa=False,
+        enable_monitoring=False,
         theme=THEME,
         css=read_static("page.css"),
     )
