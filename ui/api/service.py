@@ -8,10 +8,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from rwkvsearch.indexer.facets import Facets, facets_of
 from rwkvsearch.indexer.library import Library
 from rwkvsearch.indexer.thumbnails import Thumbnails
 from rwkvsearch.ui.api.batching import seconds_encoding
+from rwkvsearch.ui.api.checkups import Checkups
+from rwkvsearch.ui.api.duplicate_searches import DuplicateSearches
 from rwkvsearch.ui.api.settings import Settings
+from rwkvsearch.ui.api.syncing import Syncs
 from rwkvsearch.ui.api.uploads import Uploads
 from rwkvsearch.ui.api.warm import WarmEngine
 from rwkvsearch.ui.query import doubt
@@ -52,6 +56,10 @@ class Service:
         self.library = Library.open(settings.library)
         self.thumbs = Thumbnails(self.library)
         self.uploads = Uploads(settings)
+        self.syncs = Syncs(settings)
+        self.duplicates = DuplicateSearches(self.library)
+        self.checkups = Checkups(self.library)
+        self._facets: tuple[int, Facets] | None = None
 
     @contextmanager
     def engine(self) -> Iterator[SearchEngine]:
@@ -69,7 +77,17 @@ class Service:
             model_id, how = engine.encoder.model_id, engine.how
         return Answer(query, hits, doubt(query, hits), model_id, how, encoding, rest)
 
+    def facets(self) -> Facets:
+        """What the filters can be set to; counted anew once the library has changed."""
+        age = self.warm.reopened
+        known = self._facets
+        if known is None or known[0] != age:
+            known = self._facets = (age, facets_of(self.library))
+        return known[1]
+
     def close(self) -> None:
-        """Close the library and let go of everything."""
+        """Stop what runs in the background, close the library and let go of everything."""
+        for work in (self.syncs, self.duplicates, self.checkups):
+            work.close()
         self.warm.close()
         self.library.close()

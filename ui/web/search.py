@@ -11,7 +11,6 @@ import gradio as gr
 from rwkvsearch.data.errors import RwkvSearchError
 from rwkvsearch.indexer.albums import read_albums, save_album, vote
 from rwkvsearch.indexer.details import shapes_of
-from rwkvsearch.indexer.facets import read_facets
 from rwkvsearch.retrieval.query_json import query_to_json, without_pictures
 from rwkvsearch.ui.api.service import Service
 from rwkvsearch.ui.web.answers import answer, to_query
@@ -102,7 +101,7 @@ def _with_filters(asked: Asked, given: Sequence[Any]) -> Asked:
 
 def _filters_of(service: Service, asked: Asked) -> list[Any]:
     """The filters as they are asked for, with what each can be set to now."""
-    known = read_facets(service.library)
+    known = service.facets()
     return [
         gr.update(value=[*asked.under], choices=_choices(known.folders)),
         gr.update(value=[*asked.camera], choices=_choices(known.cameras)),
@@ -117,7 +116,9 @@ def _filters_of(service: Service, asked: Asked) -> list[Any]:
 
 
 def _choices(counted: Sequence[tuple[Any, int]]) -> list[tuple[str, str]]:
-    return [(f"{value} ({number:,})", str(value)) for value, number in counted]
+    """The values that can be told a browser, with how many pictures each leaves."""
+    told = ((str(value), number) for value, number in counted)
+    return [(f"{value} ({number:,})", value) for value, number in told if value.isprintable()]
 
 
 def _read(asked: Any) -> Asked:
