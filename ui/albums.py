@@ -137,7 +137,7 @@ def album_list(library: LibraryOption = None, as_json: JsonOption = False) -> No
     with Library.open(library_folder(library)) as opened:
         albums = read_albums(opened)
     if as_json:
-        typer.echo(json.dumps({"albums": [_as_object(album) for album in albums]}, indent=2))
+        typer.echo(json.dumps({"albums": [as_object(album) for album in albums]}, indent=2))
     elif albums:
         typer.echo(albums_as_table(albums))
     else:
@@ -180,7 +180,7 @@ def albums_as_table(albums: list[Album]) -> str:
     lines = [f"{'liked':>5}  {'disliked':>8}  {'name':<{width}}  query"]
     for album in albums:
         votes = f"{len(album.liked):>5}  {len(album.disliked):>8}"
-        lines.append(f"{votes}  {printable(album.name):<{width}}  {printable(_words(album))}")
+        lines.append(f"{votes}  {printable(album.name):<{width}}  {printable(words_of(album))}")
     return "\n".join(lines)
 
 
@@ -199,7 +199,8 @@ def described(query: Query) -> str:
     return "; ".join([*parts, *(["diverse"] if query.diverse else [])])
 
 
-def _words(album: Album) -> str:
+def words_of(album: Album) -> str:
+    """Return what an album asks on one line, or in brackets why nobody knows."""
     from rwkvsearch.data.errors import QueryError
     from rwkvsearch.retrieval.query_json import query_from_json
 
@@ -209,8 +210,8 @@ def _words(album: Album) -> str:
         return f"({error})"
 
 
-def _as_object(album: Album) -> dict[str, Any]:
-    """What JSON says of an album; a damaged query is the text that it is."""
+def as_object(album: Album) -> dict[str, Any]:
+    """Return what JSON says of an album; a damaged query is the text that it is."""
     query = album.query
     with suppress(ValueError):
         query = json.loads(album.query)

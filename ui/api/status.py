@@ -1,0 +1,93 @@
+"""What the library holds, what can be filtered by, and how the server is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+
+from fastapi import APIRouter, Response
+
+from rwkvsearch.indexer.facets import Count, Facets, Folder, facets_of
+from rwkvsearch.ui.api.metrics import MEDIA_TYPE
+from rwkvsearch.ui.api.models import FacetCount, FacetValues, Health, Stats
+from rwkvsearch.ui.api.replies import AsciiJson
+from rwkvsearch.ui.api.searching import TheService
+from rwkvsearch.ui.api.service import Service
+from rwkvsearch.ui.render import stats_as_json
+
+
+def status_router(service: Service) -> APIRouter:
+    """Return the routes."""
+    router = APIRouter(tags=["server"], default_response_class=AsciiJson)
+
+    @lru_cache(1)
+    def facets_at(_: int) -> FacetValues:
+        return _facet_values(facets_of(service.library))
+
+    @router.get("/facets")
+    def facets() -> FacetValues:
+        """What the filters can be set to, with how many pictures each value leaves."""
+        return facets_at(service.warm.reopened)
+
+    router.get("/stats", response_model=Stats)(stats)
+    router.get("/health/live")(live)
+    router.get("/health", responses={503: {"model": Health, "description": "Not ready yet."}})(
+        health
+    )
+    router.get(
+        "/metrics",
+        response_class=Response,
+        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+    )(metrics)
+    return router
+
+
+def stats(service: TheService) -> Response:
+    """What the library holds."""
+    said = stats_as_json(service.library.path, service.library.stats())
+    return Response(said, headers={"Cache-Control": "no-store"}, media_type="application/json")
+
+
+def live() -> dict[str, str]:
+    """Whether the server answers at all."""
+    return {"status": "alive"}
+
+
+def health(service: TheService, response: Response) -> Health:
+    """Whether searches are answered at once: 503 until the model is in memory."""
+    with service.engine() as engine:
+        model, how, size = engine.encoder.model_id, engine.how, engine.size
+    ready = service.warm.is_ready
+    response.status_code = 200 if ready else 503
+    return Health(
+        status="ready" if ready else "loading",
+        model=model,
+        images=size,
+        how=how,
+        trouble=service.warm.trouble,
+        reopened=service.warm.reopened,
+    )
+
+
+def metrics(service: TheService) -> Response:
+    """What the server has done and holds, for Prometheus."""
+    return Response(service.metrics.as_text(service), headers={"Content-Type": MEDIA_TYPE})
+
+
+def _facet_values(found: Facets) -> FacetValues:
+    return FacetValues(
+        images=found.images,
+        folders=_counts(found.folders),
+        cameras=_counts(found.cameras),
+        formats=_counts(found.formats),
+        orientations=_counts(found.orientations),
+        tags=_counts(found.tags),
+        first_taken=found.first_taken,
+        last_taken=found.last_taken,
+        captioned=found.captioned,
+        placed=found.placed,
+    )
+
+
+def _counts(values: Iterable[Count | Folder]) -> list[FacetCount]:
+    return [FacetCount(value=str(value), images=images) for value, images in values]
