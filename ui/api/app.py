@@ -8,7 +8,7 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
-from rwkvsearch.ui.api import duplicate_routes, health_routes, sync_routes
+from rwkvsearch.ui.api import benchmark_routes, duplicate_routes, health_routes, sync_routes
 from rwkvsearch.ui.api.service import Service
 
 
@@ -28,6 +28,6 @@ def create_app(service: Service) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.service = service
-    for part in (sync_routes, duplicate_routes, health_routes):
+    for part in (sync_routes, duplicate_routes, health_routes, benchmark_routes):
         app.include_router(part.router)
     return app
