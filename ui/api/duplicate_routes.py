@@ -11,12 +11,12 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 
-from rwkvsearch.data.errors import QueryError
 from rwkvsearch.indexer.details import content_hashes
 from rwkvsearch.indexer.dupes import MAX_DISTANCE, MIN_SCORE, Copy, Duplicates, Group
 from rwkvsearch.ui.api.duplicate_searches import AskedDuplicates, DuplicateSearches
 from rwkvsearch.ui.api.jobs import Job
 from rwkvsearch.ui.api.path_lists import Form, path_list
+from rwkvsearch.ui.api.problems import errors
 from rwkvsearch.ui.api.replies import reply
 
 router = APIRouter(prefix="/api/v1", tags=["duplicates"])
@@ -91,7 +91,9 @@ Wait = Annotated[float, Query(ge=0, le=_AT_MOST, description="Seconds to wait fo
 Kind = Annotated[Literal["all", "exact", "near"], Query()]
 
 
-@router.get("/duplicates", response_model=DuplicatesAnswer)
+@router.get(
+    "/duplicates", response_model=DuplicatesAnswer, responses=errors(401, 403, 422, 429, 503)
+)
 def duplicates(
     request: Request,
     asked: Asked,
@@ -116,7 +118,10 @@ def duplicates(
 
 @router.get(
     "/duplicates/paths",
-    responses={200: {"content": {"text/plain": {}}}, 503: {"description": "Not found yet."}},
+    responses={
+        200: {"content": {"text/plain": {}, "application/octet-stream": {}}},
+        **errors(401, 403, 422, 429, 503),
+    },
     response_class=Response,
 )
 def duplicate_paths(
@@ -148,10 +153,7 @@ def duplicate_paths(
 
 def _job(request: Request, asked: AskedDuplicates, wait: float) -> Job[Duplicates]:
     searches: DuplicateSearches = request.app.state.service.duplicates
-    try:
-        return searches.ask(asked, wait)
-    except QueryError as error:
-        raise HTTPException(422, str(error)) from None
+    return searches.ask(asked, wait)
 
 
 def _of_kind(found: Duplicates, kind: str) -> Iterator[tuple[int, Group]]:

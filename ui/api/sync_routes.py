@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, HTTPException, Request, Response
 
 from rwkvsearch.data.errors import LibraryBusy, LibraryError
+from rwkvsearch.ui.api.problems import errors
 from rwkvsearch.ui.api.replies import reply
 from rwkvsearch.ui.api.sync_state import SyncState
 from rwkvsearch.ui.api.syncing import Syncs
@@ -17,7 +18,7 @@ def _syncs(request: Request) -> Syncs:
     return syncs
 
 
-@router.get("/sync", response_model=SyncState)
+@router.get("/sync", response_model=SyncState, responses=errors(401, 403, 429))
 def sync_state(request: Request) -> Response:
     """How far a sync is, or how the last one of this server ended."""
     return reply(_syncs(request).state())
@@ -27,22 +28,23 @@ def sync_state(request: Request) -> Response:
     "/sync",
     status_code=202,
     response_model=SyncState,
-    responses={
-        403: {"description": "This server cannot write to the library."},
-        409: {"description": "A sync runs already, of this server or of another process."},
-    },
+    responses=errors(401, 403, 409, 429, 503),
 )
 def start_sync(request: Request) -> Response:
-    """Bring the library up to date with all folders that were indexed before, in the background."""
+    """Bring the library up to date with all folders that were indexed before, in the background.
+
+    Refused with 409 while a sync runs, of this server or of another process, and with 403 if this
+    server cannot write to the library.
+    """
     try:
         return reply(_syncs(request).start(), 202)
-    except LibraryBusy as error:
-        raise HTTPException(409, str(error)) from None
+    except LibraryBusy:
+        raise
     except LibraryError as error:
         raise HTTPException(403, str(error)) from None
 
 
-@router.delete("/sync", status_code=202, response_model=SyncState)
+@router.delete("/sync", status_code=202, response_model=SyncState, responses=errors(401, 403, 429))
 def stop_sync(request: Request) -> Response:
     """Stop a sync; what is done is kept. Without one, nothing happens."""
     syncs = _syncs(request)
