@@ -1,4 +1,4 @@
-"""The whole server as one application: the API, then the pages, and around them the guards."""
+"""The routes of the API as one application."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from importlib.metadata import version
 from fastapi import FastAPI
 
 from rwkvsearch.ui.api import benchmark_routes, duplicate_routes, health_routes, sync_routes
+from rwkvsearch.ui.api.routes import add_api
 from rwkvsearch.ui.api.service import Service
 
 
 def create_app(service: Service) -> FastAPI:
-    """Return the application; it closes the service when it is shut down."""
+    """Return the API as an application; it closes the service when it is shut down."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -30,4 +31,5 @@ def create_app(service: Service) -> FastAPI:
     app.state.service = service
     for part in (sync_routes, duplicate_routes, health_routes, benchmark_routes):
         app.include_router(part.router)
+    add_api(app, service)
     return app

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import socket
 from collections.abc import Callable
 from contextlib import closing
@@ -10,6 +9,8 @@ from contextlib import closing
 import uvicorn
 
 from rwkvsearch.ui.api.app import create_app
+from rwkvsearch.ui.api.guard import protect
+from rwkvsearch.ui.api.recording import Recording, start_logging
 from rwkvsearch.ui.api.service import Service
 from rwkvsearch.ui.api.settings import Settings
 from rwkvsearch.ui.web.page import build, mount
@@ -29,6 +30,12 @@ class _Server(uvicorn.Server):
             self._on_ready()
 
 
+def assemble(service: Service) -> Recording:
+    """Return the whole server: the API, then the pages, around both the guards and the log."""
+    whole = mount(create_app(service), build(service))
+    return Recording(protect(whole, service.settings), service.settings, service.metrics)
+
+
 def run(settings: Settings, listener: socket.socket, on_ready: Callable[[], None]) -> None:
     """Serve until Ctrl-C or SIGTERM; `on_ready` is called when requests are answered.
 
@@ -36,12 +43,10 @@ def run(settings: Settings, listener: socket.socket, on_ready: Callable[[], None
         LibraryError: there is no library, or the model has no embeddings in it.
         ModelError: the model is unknown, not installed or damaged.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    start_logging()
     with closing(Service(settings)) as service:
-        app = mount(create_app(service), build(service))
         config = uvicorn.Config(
-            app,
+            assemble(service),
             log_config=None,
             access_log=False,
             server_header=False,

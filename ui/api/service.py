@@ -14,6 +14,7 @@ from rwkvsearch.indexer.thumbnails import Thumbnails
 from rwkvsearch.ui.api.batching import seconds_encoding
 from rwkvsearch.ui.api.checkups import Checkups
 from rwkvsearch.ui.api.duplicate_searches import DuplicateSearches
+from rwkvsearch.ui.api.metrics import Metrics
 from rwkvsearch.ui.api.settings import Settings
 from rwkvsearch.ui.api.syncing import Syncs
 from rwkvsearch.ui.api.uploads import Uploads
@@ -56,6 +57,7 @@ class Service:
         self.library = Library.open(settings.library)
         self.thumbs = Thumbnails(self.library)
         self.uploads = Uploads(settings)
+        self.metrics = Metrics()
         self.syncs = Syncs(settings)
         self.duplicates = DuplicateSearches(self.library)
         self.checkups = Checkups(self.library)
@@ -75,6 +77,7 @@ class Service:
             encoding = seconds_encoding() - encoded
             rest = time.perf_counter() - began - encoding
             model_id, how = engine.encoder.model_id, engine.how
+        self.metrics.searched(encoding, rest)
         return Answer(query, hits, doubt(query, hits), model_id, how, encoding, rest)
 
     def facets(self) -> Facets:

@@ -16,6 +16,7 @@ from rwkvsearch.ui.api.service import Service
 from rwkvsearch.ui.web.answers import answer, to_query
 from rwkvsearch.ui.web.asked import Asked
 from rwkvsearch.ui.web.assets import read_static
+from rwkvsearch.ui.web.syncing import sync_line
 
 ORIENTATIONS = [("any", ""), "landscape", "portrait", "square"]
 _QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_name": False}
@@ -25,6 +26,7 @@ def add(pages: gr.Blocks, service: Service) -> None:
     """Put the page into `pages`, within whose `with` statement this is called."""
     ask = _html("ask", {"link": ""})
     filters = _filters()
+    sync_line()
     found = _html("found", {})
 
     def run(asked: dict[str, Any], *given: Any) -> Any:
