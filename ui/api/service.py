@@ -14,6 +14,7 @@ from rwkvsearch.indexer.thumbnails import Thumbnails
 from rwkvsearch.ui.api.batching import seconds_encoding
 from rwkvsearch.ui.api.checkups import Checkups
 from rwkvsearch.ui.api.duplicate_searches import DuplicateSearches
+from rwkvsearch.ui.api.mapping import Maps
 from rwkvsearch.ui.api.metrics import Metrics
 from rwkvsearch.ui.api.settings import Settings
 from rwkvsearch.ui.api.syncing import Syncs
@@ -59,6 +60,7 @@ class Service:
         self.uploads = Uploads(settings)
         self.metrics = Metrics()
         self.syncs = Syncs(settings)
+        self.maps = Maps(self.library)
         self.duplicates = DuplicateSearches(self.library)
         self.checkups = Checkups(self.library)
         self._facets: tuple[int, Facets] | None = None
@@ -90,7 +92,7 @@ class Service:
 
     def close(self) -> None:
         """Stop what runs in the background, close the library and let go of everything."""
-        for work in (self.syncs, self.duplicates, self.checkups):
+        for work in (self.syncs, self.maps, self.duplicates, self.checkups):
             work.close()
         self.warm.close()
         self.library.close()

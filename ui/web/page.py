@@ -11,6 +11,7 @@ from fastapi import FastAPI
 
 from rwkvsearch.ui.api.service import Service
 from rwkvsearch.ui.web import benchmarks, duplicates, health, search
+from rwkvsearch.ui.web import map as map_page
 from rwkvsearch.ui.web.assets import read_static
 
 FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
@@ -27,7 +28,7 @@ def build(service: Service) -> gr.Blocks:
     with gr.Blocks(title="rwkvsearch", analytics_enabled=False, fill_width=True) as pages:
         gr.Navbar(main_page_name="Search")
         search.add(pages, service)
-    for page in (duplicates, health, benchmarks):
+    for page in (map_page, duplicates, health, benchmarks):
         page.add(pages, service)
     pages.queue(api_open=False)
     return pages
