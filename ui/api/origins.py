@@ -36,7 +36,7 @@ class Names:
         self.app = app
         self._loopback = settings.is_loopback
         self._anywhere = settings.host in _ANYWHERE
-        self._hosts = {name.lower() for name in getattr(settings, "hosts", ())}
+        self._hosts = {name.lower() for name in settings.hosts}
         if self._anywhere:
             own = socket.gethostname().lower()
             self._hosts |= {own, own.split(".")[0], f"{own.split('.')[0]}.local"}
