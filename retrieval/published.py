@@ -74,7 +74,7 @@ def comparable(name: str, split: str | None, images: int) -> tuple[PublishedSet 
     `name` as the file of captions has it; without a split the number of images decides.
     """
     known = published_recall()
-    plain = re.sub(r"[^a-z0-9]", "", name.lower()).removesuffix("test").removesuffix("karpathy")
+    plain = re.sub(r"[^a-z0-9]|(_|-)?(karpathy|test)", "", name.lower())
     found = next((one for one in known if plain in one.names), None)
     if found is None:
         sets = " and ".join(one.name for one in known)

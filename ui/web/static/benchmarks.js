@@ -77,7 +77,7 @@ function recallSection(group, found) {
     el("h3", {}, title), el("p", { class: "about" }, meaning),
     bars(KS.map((k) => ({ name: k, rows: [
       ...shown.map((one) => ({ label: labelled(shown, one), value: one.results[direction][k], kind: "own" })),
-      ...(set ? set.rows.map((row) => ({ label: `${row.model}, published`, value: row[direction][k], kind: "published" })) : []),
+      ...(set ? set.rows.map((row) => ({ label: `${row.model}, published${shown.some((one) => row.ours && modelOf(one).startsWith(`${row.ours}-`)) ? ", the same model" : ""}`, value: row[direction][k], kind: "published" })) : []),
     ] })))));
   const note = set
     ? `Beside it the published rows of ${set.name}, ${set.split}, striped. Whether captions had a prefix, and how ties count, is not said by all of them.`

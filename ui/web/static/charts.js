@@ -48,7 +48,7 @@ function drawn(points, target, width) {
   }
   if (target >= floor && target <= 1) {
     image.append(shape("line", { x1: left, x2: width - right, y1: up(target), y2: up(target), class: "target" }));
-    image.append(text(left + 4, up(target) + 15, `asked for: ${target}`, { class: "strong" }));
+    image.append(text(width - right - 4, up(target) + 15, `asked for: ${target}`, { class: "strong", "text-anchor": "end" }));
   }
   image.append(shape("polyline", { points: best(points).map(({ x, y }) => `${across(x)},${up(y)}`).join(" "), class: "best" }));
   for (const [point, x, y] of apart(points.map((point) => [point, across(point.x), up(point.y)]))) {

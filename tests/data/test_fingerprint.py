@@ -1,0 +1,65 @@
+"""The same data has the same fingerprint wherever it lies; any change has another."""
+
+import json
+import shutil
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from rwkvsearch.data.captions import load_captions
+from rwkvsearch.data.errors import DataError
+from rwkvsearch.data.fingerprint import captions_fingerprint, shards_fingerprint
+
+
+def captioned(folder: Path, entries: list[tuple[str, bytes, list[str]]]) -> Path:
+    folder.mkdir()
+    images = []
+    for name, content, captions in entries:
+        (folder / name).write_bytes(content)
+        sentences = [{"raw": text} for text in captions]
+        images.append({"filename": name, "split": "test", "sentences": sentences})
+    (folder / "dataset_a.json").write_text(json.dumps({"dataset": "a", "images": images}))
+    return folder
+
+
+def test_captions(tmp_path: Path) -> None:
+    entries = [("1.jpg", b"one", ["a", "b"]), ("2.jpg", b"two", ["c"])]
+    first = captions_fingerprint(load_captions(captioned(tmp_path / "a", entries)))
+    assert len(first) == 16 and int(first, 16) >= 0
+    renamed = [("9.jpg", b"two", ["c"]), ("8.jpg", b"one", ["b", "a"])]
+    assert captions_fingerprint(load_captions(captioned(tmp_path / "b", renamed))) == first
+    for n, other in enumerate(
+        (
+            entries[:1],
+            [entries[0], ("2.jpg", b"two", ["d"])],
+            [entries[0], ("2.jpg", b"2", ["c"])],
+            [("1.jpg", b"one", ["a"]), ("2.jpg", b"two", ["b", "c"])],
+        )
+    ):
+        assert captions_fingerprint(load_captions(captioned(tmp_path / f"{n}", other))) != first
+    captions = load_captions(tmp_path / "a")
+    (tmp_path / "a" / "2.jpg").unlink()
+    with pytest.raises(DataError, match=r"2\.jpg: cannot be read"):
+        captions_fingerprint(captions)
+
+
+def test_shards(tmp_path: Path) -> None:
+    def shard(path: Path, labels: dict[str, str]) -> None:
+        with tarfile.open(path, "w") as archive:
+            for name, label in labels.items():
+                (tmp_path / "x").write_bytes(name.encode())
+                (tmp_path / "y").write_text(label)
+                archive.add(tmp_path / "x", f"{name}.jpg")
+                archive.add(tmp_path / "y", f"{name}.txt")
+
+    shard(tmp_path / "0.tar", {"a": "cat", "b": "dog"})
+    whole = shards_fingerprint(tmp_path / "0.tar")
+    shard(tmp_path / "1.tar", {"a": "dog", "b": "cat"})
+    assert shards_fingerprint(tmp_path / "1.tar") != whole
+    (tmp_path / "parts").mkdir()
+    shard(tmp_path / "parts" / "1.tar", {"b": "dog"})
+    shard(tmp_path / "parts" / "2.tar", {"a": "cat"})
+    assert shards_fingerprint(tmp_path / "parts") == whole
+    shutil.copy(tmp_path / "parts" / "2.tar", tmp_path / "parts" / "3.tar")
+    assert shards_fingerprint(tmp_path / "parts") != whole
