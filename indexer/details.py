@@ -76,7 +76,7 @@ class FileDetails(NamedTuple):
 
 
 class Caption(NamedTuple):
-    """A text that belongs to an image, and where it came from, such as `txt` or `exif`."""
+    """A text that belongs to an image, and where it came from, such as `sidecar`."""
 
     text: str
     source: str

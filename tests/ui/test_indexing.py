@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
+import shutil
 import sys
 import tarfile
 from collections.abc import Callable
@@ -104,3 +106,16 @@ def test_relocate(indexed: Path, tmp_path: Path, home: Path, run: Run) -> None:
         assert library.stats().roots == [new]
     outcome = run("relocate", tmp_path / "nowhere", new)
     assert outcome.code == 1 and len(outcome.err.splitlines()) == 1
+
+
+def test_thumbnails_ahead(photos: Path, tmp_path: Path, home: Path, run: Run) -> None:
+    (photos / "bad.png").write_bytes(b"no picture")
+    outcome = run("index", photos, "--thumbnails")
+    assert outcome.code == 0
+    assert re.fullmatch(r"8 thumbnails made; [0-9.]+ s", outcome.out.splitlines()[-1])
+    made = sorted((home / "thumbs").rglob("*.webp"))
+    assert len(made) == 8 and stats(run)["bytes"] > sum(path.stat().st_size for path in made)
+    shutil.copy(photos / "0.png", photos / "copy.png")
+    made[0].unlink()
+    assert "\n1 thumbnail made; " in run("index", "--thumbnails").out
+    assert sorted((home / "thumbs").rglob("*.webp")) == made
