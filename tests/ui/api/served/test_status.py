@@ -1,0 +1,134 @@
+"""Counts, health, metrics, the log and the documents."""
+
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from prometheus_client.parser import text_string_to_metric_families
+from starlette.testclient import TestClient
+
+from rwkvsearch.indexer.facets import facets_of
+from rwkvsearch.ui.api.metrics import Metrics
+from rwkvsearch.ui.api.recording import LOGGER, Recording
+from rwkvsearch.ui.api.service import Service
+from rwkvsearch.ui.render import stats_as_json
+
+API = "/api/v1"
+Problem = Callable[[Any, int], str]
+Values = dict[tuple[str, tuple[tuple[str, str], ...]], float]
+
+
+def values(client: TestClient) -> Values:
+    answer = client.get(f"{API}/metrics")
+    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(answer.text)
+        for sample in family.samples
+    }
+
+
+def test_stats(client: TestClient, service: Service) -> None:
+    said = client.get(f"{API}/stats")
+    assert said.json() == json.loads(stats_as_json(service.library.path, service.library.stats()))
+    assert said.json()["images"] == 60 and said.json()["files"] == 62
+
+
+def test_facets(client: TestClient, service: Service, pictures: Path) -> None:
+    said, known = client.get(f"{API}/facets").json(), facets_of(service.library)
+    for name in ("images", "first_taken", "last_taken", "captioned", "placed"):
+        assert said[name] == getattr(known, name)
+    for name in ("folders", "cameras", "formats", "orientations", "tags"):
+        wanted = [{"value": str(one[0]), "images": one[1]} for one in getattr(known, name)]
+        assert said[name] == wanted
+    assert {"value": str(pictures / "odd"), "images": 2} in said["folders"]
+    asked = {"q": "x", "k": 100, "under": str(pictures / "odd")}
+    assert len(client.get(f"{API}/search", params=asked).json()["hits"]) == 2
+
+
+def test_health(client: TestClient, service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert client.get(f"{API}/health/live").json() == {"status": "alive"}
+    ready = client.get(f"{API}/health")
+    assert ready.status_code == 200
+    assert ready.json()["status"] == "ready" and ready.json()["images"] == 60
+    monkeypatch.setattr(type(service.warm), "is_ready", False)
+    loading = client.get(f"{API}/health")
+    assert loading.status_code == 503 and loading.json()["status"] == "loading"
+    assert client.get(f"{API}/health/live").status_code == 200
+
+
+def test_metrics(client: TestClient, service: Service) -> None:
+    before = values(client)
+    for _ in range(3):
+        client.get(f"{API}/search", params={"q": "counted"})
+    client.get(f"{API}/search")
+    client.get(f"{API}/images/1")
+    client.get(f"{API}/images/2")
+    client.get(f"{API}/nothing/at/all")
+    after = values(client)
+
+    def counted(route: str, status: str) -> float:
+        labels = (("method", "GET"), ("route", route), ("status", status))
+        name = "rwkvsearch_requests_total"
+        return after[name, labels] - before.get((name, labels), 0)
+
+    assert counted(f"{API}/search", "200") == 3 and counted(f"{API}/search", "422") == 1
+    assert counted(f"{API}/images/{{id}}", "200") == 2
+    assert counted(f"{API}/{{rest:path}}", "404") == 1
+    for stage in ("encode", "search"):
+        key = "rwkvsearch_search_seconds_count", (("stage", stage),)
+        assert after[key] - before.get(key, 0) == 3
+    assert after["rwkvsearch_library_images", ()] == 60
+    assert after["rwkvsearch_uploads", ()] == len(service.uploads)
+    assert after["rwkvsearch_ready", ()] == 1
+
+
+def test_every_server_counts_for_itself(service: Service, client: TestClient) -> None:
+    one, other = Metrics(), Metrics()
+    one.answered("/x", "GET", 200, 0.1)
+    assert b'route="/x"' in one.as_text(service) and b'route="/x"' not in other.as_text(service)
+
+
+@pytest.mark.parametrize("log_queries", [False, True])
+def test_the_log_says_what_is_asked_only_if_told(
+    log_queries: bool, api: FastAPI, service: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = replace(service.settings, log_queries=log_queries)
+    recorded: Any = Recording(api, settings, Metrics())
+    with caplog.at_level(logging.INFO, LOGGER):
+        TestClient(recorded).get(f"{API}/search?q=secret%20words")
+    (line,) = [record.getMessage() for record in caplog.records if record.name == LOGGER]
+    said = json.loads(line)
+    assert "\n" not in line and said["status"] == 200 and said["method"] == "GET"
+    assert said["path"] == f"{API}/search" + ("?q=secret%20words" if log_queries else "")
+    assert said["ms"] > 0 and said["client"] == "testclient"
+
+
+def test_documents_come_from_here(client: TestClient, problem: Problem) -> None:
+    page = client.get("/docs")
+    assert page.headers["content-type"].startswith("text/html") and "http" not in page.text
+    for name in ("swagger-ui.css", "swagger-ui-bundle.js", "docs.js"):
+        assert f"/docs/{name}" in page.text
+        assert client.get(f"/docs/{name}").status_code == 200
+    assert "no 'x' here" in problem(client.get("/docs/x"), 404)
+    assert problem(client.get("/docs/docs.html"), 404)
+
+
+def test_the_description_is_whole(client: TestClient) -> None:
+    described = client.get("/openapi.json").json()
+    for path, methods in described["paths"].items():
+        for method, one in methods.items():
+            where = f"{method} {path}"
+            assert one["summary"] and one["description"], where
+            assert one["tags"], where
+            for status, answer in one["responses"].items():
+                if int(status) >= 400 and (path, status) != (f"{API}/health", "503"):
+                    assert list(answer["content"]) == ["application/problem+json"], where
+                assert answer["description"], where
+            takes = any(p["in"] in ("path", "query") for p in one.get("parameters", ()))
+            assert not (takes or "requestBody" in one) or "422" in one["responses"], where
