@@ -35,13 +35,15 @@ router = APIRouter(
     prefix="/albums", tags=["albums"], default_response_class=AsciiJson, responses=errors(503)
 )
 
-AlbumName = Annotated[str, Field(min_length=1, max_length=200)]
+AlbumName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"\S")]
 Name = Annotated[str, Path(min_length=1, max_length=200, description="Of the album.")]
 Voted = Annotated[ImageId, Path(description="Of a picture.")]
 
 
 class NewAlbum(Kept):
     """A query to keep, and its name."""
+
+    model_config = ConfigDict(strict=True)
 
     name: AlbumName
     replace_it: bool = Field(
@@ -52,7 +54,7 @@ class NewAlbum(Kept):
 class AlbumChange(BaseModel):
     """What becomes of an album."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     name: AlbumName = Field(description="Its new name.")
 
@@ -60,7 +62,7 @@ class AlbumChange(BaseModel):
 class Vote(BaseModel):
     """What is said of a picture in an album."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     liked: bool = Field(description="Whether it is right; wrong ones are not shown again.")
 
@@ -82,7 +84,7 @@ def albums(service: TheService) -> Albums:
     return Albums(albums=[AlbumInfo(**_said(one)) for one in read_albums(service.library)])
 
 
-@router.post("", status_code=201, responses=errors(404, 409, 413, 422))
+@router.post("", status_code=201, responses=errors(400, 404, 409, 413, 422))
 def save(service: TheService, asked: NewAlbum, response: Response) -> AlbumInfo:
     """Keep a query; uploads are kept as the model sees them."""
     query = asked.to_query(service)
@@ -95,7 +97,7 @@ def save(service: TheService, asked: NewAlbum, response: Response) -> AlbumInfo:
     return _info(service.library, asked.name)
 
 
-@router.put("/{name:path}/votes/{image_id}", responses=errors(404, 422))
+@router.put("/{name:path}/votes/{image_id}", responses=errors(400, 404, 422))
 def say(service: TheService, name: Name, image_id: Voted, said: Vote) -> AlbumInfo:
     """Say that a picture is right or wrong; the last vote on it counts."""
     vote(service.library, name, *([image_id], []) if said.liked else ([], [image_id]))
@@ -116,18 +118,18 @@ def show(service: TheService, name: Name, page: Annotated[AlbumPage, Query()]) -
     query = album_query(service, name)
     query = replace(query, k=min(page.k or query.k, MOST_K), offset=page.offset)
     fields = found_fields(service, query, None, began)
-    votes = {"liked": [*query.liked], "disliked": [*query.disliked]}
-    return AlbumFound(album=name, **fields, **votes)
+    fields |= {"album": name, "liked": [*query.liked], "disliked": [*query.disliked]}
+    return AlbumFound(**fields)
 
 
-@router.patch("/{name:path}", responses=errors(404, 409, 422))
+@router.patch("/{name:path}", responses=errors(400, 404, 409, 422))
 def rename(service: TheService, name: Name, change: AlbumChange) -> AlbumInfo:
     """Give an album another name."""
     rename_album(service.library, name, change.name)
     return _info(service.library, change.name)
 
 
-@router.delete("/{name:path}", status_code=204, responses=errors(404, 422))
+@router.delete("/{name:path}", status_code=204, response_class=Response, responses=errors(404, 422))
 def delete(service: TheService, name: Name) -> None:
     """Forget an album and its votes; no picture is touched."""
     delete_album(service.library, name)
@@ -146,4 +148,9 @@ def _info(library: Library, name: str) -> AlbumInfo:
 
 
 def _said(album: Album) -> dict[str, Any]:
-    return as_object(album) | {"terms": words_of(album)}
+    said = as_object(album) | {"terms": words_of(album)}
+    kept = said["query"].get("terms") if isinstance(said["query"], dict) else None
+    for term in kept if isinstance(kept, list) else ():
+        if isinstance(term, dict):  # what a model makes of a picture tells nobody anything
+            term.pop("embedding", None)
+    return said

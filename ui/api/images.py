@@ -191,7 +191,7 @@ def _shown(details: Details) -> ImageDetails:
             ImageFile(
                 path=str(file.path),
                 bytes=file.bytes,
-                modified=file.modified and file.modified.isoformat(),
+                modified=file.modified.isoformat() if file.modified else None,
             )
             for file in details.files
         ],

@@ -38,6 +38,7 @@ _STATUS: tuple[tuple[type[RwkvSearchError], int], ...] = (
 """The first that fits counts; the last is what is wrong with the server: its library, its model."""
 
 _SAID = {
+    400: "It cannot be read at all.",
     401: "The token is missing or wrong.",
     403: "Not from this page, or not by this name.",
     404: "There is no such thing in the library.",

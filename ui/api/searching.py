@@ -42,7 +42,7 @@ def search(service: TheService, asked: Annotated[Search, Query()]) -> Found:
     return found(service, asked.to_query(service), asked.q, began)
 
 
-@router.post("/search", responses=errors(404, 413, 422))
+@router.post("/search", responses=errors(400, 404, 413, 422))
 def search_by_files(
     service: TheService,
     request: Request,

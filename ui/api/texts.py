@@ -35,7 +35,7 @@ LabelsOf = Callable[[LazyEncoder, tuple[str, ...] | None], Labels]
 class OfPicture(BaseModel):
     """A picture: an upload, or one of the library."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     upload: UploadId | None = Field(None, description="What `POST /uploads` has taken.")
     image_id: ImageId | None = Field(None, description="Of a picture in the library.")
@@ -85,12 +85,12 @@ def texts_router() -> APIRouter:
     router = APIRouter(tags=["words"], default_response_class=AsciiJson)
     labels_of = lru_cache(KEPT)(_labels)
 
-    @router.post("/captions", responses=errors(404, 413, 422))
+    @router.post("/captions", responses=errors(400, 404, 413, 422))
     def captions(service: TheService, asked: CaptionsAsked) -> FoundTexts:
         """The texts that fit a picture best: of the library, or of those given."""
         return texts_of(service, Query((asked.term(service),), k=asked.k), asked.corpus)
 
-    @router.post("/classify", responses=errors(404, 413, 422))
+    @router.post("/classify", responses=errors(400, 404, 413, 422))
     def classify(service: TheService, asked: LabelsAsked) -> Classified:
         """The labels that fit a picture best: of everyday words, or of those given."""
         return _classified(service, asked, labels_of)
@@ -116,7 +116,7 @@ def texts_of(service: Service, query: Query, corpus: Sequence[str] | None = None
 
 
 def _classified(service: Service, asked: LabelsAsked, labels_of: LabelsOf) -> Classified:
-    names = asked.labels and tuple(dict.fromkeys(filter(None, map(_name, asked.labels))))
+    names = None if asked.labels is None else tuple(dict.fromkeys(_names(asked.labels)))
     with service.engine() as engine:
         embedding = _embedding(engine, asked.term(service))
         encoder = engine.encoder
@@ -144,5 +144,5 @@ def _labels(encoder: LazyEncoder, names: tuple[str, ...] | None) -> Labels:
     return Labels(encoder.encoder, one_of({name: find_word(name) for name in names}))
 
 
-def _name(label: str) -> str:
-    return " ".join(label.split())
+def _names(labels: Sequence[str]) -> list[str]:
+    return [name for label in labels if (name := " ".join(label.split()))]
