@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
 
@@ -10,17 +11,12 @@ import gradio as gr
 from fastapi import FastAPI
 
 from rwkvsearch.ui.api.service import Service
-from rwkvsearch.ui.web import benchmarks, duplicates, health, search
+from rwkvsearch.ui.web import benchmarks, duplicates, health, search, tools
 from rwkvsearch.ui.web import map as map_page
 from rwkvsearch.ui.web.assets import read_static
 
-FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
-THEME = gr.themes.Base(
-    primary_hue="indigo",
-    neutral_hue="slate",
-    font=FONTS,
-    font_mono=["ui-monospace", "Menlo", "Consolas", "monospace"],
-)
+_FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
+_MONO = ["ui-monospace", "Menlo", "Consolas", "monospace"]
 
 
 def build(service: Service) -> gr.Blocks:
@@ -28,6 +24,7 @@ def build(service: Service) -> gr.Blocks:
     with gr.Blocks(title="rwkvsearch", analytics_enabled=False, fill_width=True) as pages:
         gr.Navbar(main_page_name="Search")
         search.add(pages, service)
+        tools.add(service)
     for page in (map_page, duplicates, health, benchmarks):
         page.add(pages, service)
     pages.queue(api_open=False)
@@ -36,16 +33,20 @@ def build(service: Service) -> gr.Blocks:
 
 def mount(app: FastAPI, pages: gr.Blocks) -> FastAPI:
     """Put the pages at the root of `app`, behind all routes that it has already."""
-    return gr.mount_gradio_app(
-        app,
-        pages,
-        path="/",
-        footer_links=[],
-        ssr_mode=False,
-        show_error=False,
-        run_history=False,
-        pwa=False,
-        enable_monitoring=False,
-        theme=THEME,
-        css=read_static("page.css"),
-    )
+    look = gr.themes.Base(primary_hue="indigo", neutral_hue="slate", font=_FONTS, font_mono=_MONO)
+    with warnings.catch_warnings():  # several pages exclude what is switched off anyway
+        warnings.filterwarnings("ignore", "SSR mode")
+        return gr.mount_gradio_app(
+            app,
+            pages,
+            path="/",
+            footer_links=[],
+            ssr_mode=False,
+            show_error=False,
+            mcp_server=tools.are_there(),
+            run_history=False,
+            pwa=False,
+            enable_monitoring=False,
+            theme=look,
+            css=read_static("page.css"),
+        )
