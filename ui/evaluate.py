@@ -14,9 +14,10 @@ from rwkvsearch.data.errors import LibraryError
 from rwkvsearch.retrieval.models import Precision
 from rwkvsearch.ui.options import DeviceOption, JsonOption, LibraryOption, PrecisionOption
 from rwkvsearch.ui.query import EngineOptions, open_engine
+from rwkvsearch.ui.saving import SaveOption, check_saving, save
 
 if TYPE_CHECKING:
-    from rwkvsearch.indexer.library import Library
+    from rwkvsearch.indexer.library import Library, ModelInfo
     from rwkvsearch.retrieval.engine import SearchEngine
     from rwkvsearch.retrieval.query import Term
     from rwkvsearch.retrieval.questions import Answer, Question
@@ -47,6 +48,7 @@ def evaluate(
     library: LibraryOption = None,
     device: DeviceOption = None,
     precision: PrecisionOption = None,
+    to_save: SaveOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Measure how well your own queries find your own pictures.
@@ -60,6 +62,7 @@ def evaluate(
     questions = read_questions(file)
     ks = sorted({*(k or KS)})
     terms = {question: terms_of(question, file, plain=plain) for question in questions}
+    check_saving(library, to_save)
     with ExitStack() as opened:
         engines = [
             opened.enter_context(open_engine(ctx, EngineOptions(library, model, device, exactness)))
@@ -68,8 +71,32 @@ def evaluate(
         right = _right(engines[0].library, file, questions)
         results = _results(engines, {q: terms[q] for q in right}, right, ks[-1])
         names = [engine.encoder.model_id for engine in engines]
+        models_of = [engine.model for engine in engines]
     show = as_json_object if as_json else as_table
     typer.echo(show(names, results, ks, verbose=verbose))
+    if to_save:
+        figures = [_figures(*pair, ks) for pair in zip(names, results, strict=True)]
+        _save(library, file, right, models_of, figures, {"k": ks, "plain": plain})
+
+
+def _save(
+    library: Path | None,
+    file: Path,
+    right: dict[Question, set[int]],
+    models: Sequence[ModelInfo],
+    figures: Sequence[dict[str, Any]],
+    settings: dict[str, Any],
+) -> None:
+    """Keep a result for each model; questions and names tell one file of queries from another."""
+    from rwkvsearch.data.fingerprint import fingerprint
+    from rwkvsearch.indexer.results import MeasuredData, MeasuredModel
+
+    print_of = fingerprint((question.text, *sorted(question.expected)) for question in right)
+    wanted = len(set().union(*right.values()))
+    data = MeasuredData(file.stem, None, wanted, None, None, print_of)
+    for model, found in zip(models, figures, strict=True):
+        about = MeasuredModel(model.model_id, model.weights_sha256, model.preprocessing_id)
+        save(library, "eval", about, data, settings, found)
 
 
 def _settings(
@@ -176,23 +203,28 @@ def as_json_object(
     names: Sequence[str], results: Sequence[list[Answer]], ks: Sequence[int], *, verbose: bool
 ) -> str:
     """Return one object: `models` by their figures, with `verbose` each query of each."""
-    from rwkvsearch.retrieval.questions import summarise
-
     models = []
     for name, answers in zip(names, results, strict=True):
-        found = summarise(answers, ks)
-        figures: dict[str, Any] = {
-            "model": name,
-            "queries": found.queries,
-            "recall": {f"recall@{k}": round(share, 2) for k, share in found.recall.items()},
-            "mrr": round(found.mrr, 4),
-            "median_rank": found.median_rank,
-            "absent": found.absent,
-            "silent": found.silent,
-        }
+        figures = _figures(name, answers, ks)
         asked = {"asked": [_as_object(answer) for answer in answers]} if verbose else {}
         models.append(figures | asked)
     return json.dumps({"models": models}, indent=2)
+
+
+def _figures(name: str, answers: Sequence[Answer], ks: Sequence[int]) -> dict[str, Any]:
+    """Return what `--json` prints of a model and `--save` keeps."""
+    from rwkvsearch.retrieval.questions import summarise
+
+    found = summarise(answers, ks)
+    return {
+        "model": name,
+        "queries": found.queries,
+        "recall": {f"recall@{k}": round(share, 2) for k, share in found.recall.items()},
+        "mrr": round(found.mrr, 4),
+        "median_rank": found.median_rank,
+        "absent": found.absent,
+        "silent": found.silent,
+    }
 
 
 def _as_object(answer: Answer) -> dict[str, Any]:

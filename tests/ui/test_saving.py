@@ -82,6 +82,17 @@ def test_tune(run: Run, indexed: Path, home: Path) -> None:
     assert len(prints) == 1
 
 
+def test_eval(run: Run, indexed: Path, home: Path, tmp_path: Path) -> None:
+    file = tmp_path / "mine.tsv"
+    file.write_text("red\t1.png\t2.png\nblue\t1.png\n")
+    saved = run("eval", file, "-k", 2, "--json", "--save")
+    name, found = kept(home, saved)
+    assert name.endswith("Z-eval-mine.json")
+    assert [found["results"]] == json.loads(saved.out)["models"]
+    assert isinstance(found["data"], dict)
+    assert (found["data"]["images"], found["settings"]) == (2, {"k": [2], "plain": False})
+
+
 def test_what_cannot_be_kept_is_not_measured(
     run: Run, captions: Path, photos: Path, home: Path
 ) -> None:

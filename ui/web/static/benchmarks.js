@@ -123,6 +123,7 @@ function figures({ kind, results }) {
   const plain = (value) => (isNumber(value) ? value.toFixed(1) : "?");
   if (kind === "recall") return DIRECTIONS.map(([name, title]) => `${title} ${KS.map((k) => plain((results[name] || {})[k])).join(" / ")}`).join("; ");
   if (kind === "classify") return `top-1 ${plain(results.top1)}, top-5 ${plain(results.top5)}`;
+  if (kind === "eval") return Object.entries(results.recall || {}).map(([name, value]) => `${name} ${plain(value)}`).join(", ");
   if (kind === "tune") return `chosen ${results.chosen}`;
   return Object.entries(results).filter(([, value]) => isNumber(value)).slice(0, 4).map(([name, value]) => `${name} ${value}`).join(", ") || "see the file";
 }
