@@ -6,12 +6,13 @@ import gradio as gr
 
 from rwkvsearch.ui.api.service import Service
 from rwkvsearch.ui.web.assets import read_static
+from rwkvsearch.ui.web.navigation import page
 from rwkvsearch.ui.web.syncing import sync_panel
 
 
 def add(pages: gr.Blocks, _service: Service) -> None:
     """Put the page into `pages`; it asks the API for the stats, roots, errors and the doctor."""
-    with pages.route("Library", "library"):
+    with page(pages, "Library", "library"):
         sync_panel()
         gr.HTML(
             html_template='<div class="health"></div>',

@@ -6,11 +6,12 @@ import gradio as gr
 
 from rwkvsearch.ui.api.service import Service
 from rwkvsearch.ui.web.assets import read_static
+from rwkvsearch.ui.web.navigation import page
 
 
 def add(pages: gr.Blocks, _service: Service) -> None:
     """Put the page into `pages`; it asks `/api/v1/map` and draws by itself."""
-    with pages.route("Map", "map"):
+    with page(pages, "Map", "map"):
         gr.HTML(
             html_template=read_static("map.html"),
             css_template=read_static("map.css"),

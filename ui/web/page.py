@@ -14,6 +14,7 @@ from rwkvsearch.ui.api.service import Service
 from rwkvsearch.ui.web import benchmarks, duplicates, health, search, tools
 from rwkvsearch.ui.web import map as map_page
 from rwkvsearch.ui.web.assets import read_static
+from rwkvsearch.ui.web.navigation import navigation
 
 _FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
 _MONO = ["ui-monospace", "Menlo", "Consolas", "monospace"]
@@ -22,11 +23,11 @@ _MONO = ["ui-monospace", "Menlo", "Consolas", "monospace"]
 def build(service: Service) -> gr.Blocks:
     """Return the pages of a server."""
     with gr.Blocks(title="rwkvsearch", analytics_enabled=False, fill_width=True) as pages:
-        gr.Navbar(main_page_name="Search")
+        navigation()
         search.add(pages, service)
         tools.add(service)
-    for page in (map_page, duplicates, health, benchmarks):
-        page.add(pages, service)
+    for other in (map_page, duplicates, health, benchmarks):
+        other.add(pages, service)
     pages.queue(api_open=False)
     return pages
 
