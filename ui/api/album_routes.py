@@ -84,7 +84,7 @@ def albums(service: TheService) -> Albums:
     return Albums(albums=[AlbumInfo(**_said(one)) for one in read_albums(service.library)])
 
 
-@router.post("", status_code=201, responses=errors(400, 404, 409, 413, 422))
+@router.post("", name="save an album", status_code=201, responses=errors(400, 404, 409, 413, 422))
 def save(service: TheService, asked: NewAlbum, response: Response) -> AlbumInfo:
     """Keep a query; uploads are kept as the model sees them."""
     query = asked.to_query(service)
@@ -97,21 +97,21 @@ def save(service: TheService, asked: NewAlbum, response: Response) -> AlbumInfo:
     return _info(service.library, asked.name)
 
 
-@router.put("/{name:path}/votes/{image_id}", responses=errors(400, 404, 422))
+@router.put("/{name:path}/votes/{image_id}", name="vote", responses=errors(400, 404, 422))
 def say(service: TheService, name: Name, image_id: Voted, said: Vote) -> AlbumInfo:
     """Say that a picture is right or wrong; the last vote on it counts."""
     vote(service.library, name, *([image_id], []) if said.liked else ([], [image_id]))
     return _info(service.library, name)
 
 
-@router.delete("/{name:path}/votes/{image_id}", responses=errors(404, 422))
+@router.delete("/{name:path}/votes/{image_id}", name="forget a vote", responses=errors(404, 422))
 def take_back(service: TheService, name: Name, image_id: Voted) -> AlbumInfo:
     """Forget the vote on a picture, if there is one."""
     forget_votes(service.library, name, image_id)
     return _info(service.library, name)
 
 
-@router.get("/{name:path}", responses=errors(404, 422))
+@router.get("/{name:path}", name="ask an album", responses=errors(404, 422))
 def show(service: TheService, name: Name, page: Annotated[AlbumPage, Query()]) -> AlbumFound:
     """Ask the query of an album anew."""
     began = time.perf_counter()
@@ -122,14 +122,20 @@ def show(service: TheService, name: Name, page: Annotated[AlbumPage, Query()]) -
     return AlbumFound(**fields)
 
 
-@router.patch("/{name:path}", responses=errors(400, 404, 409, 422))
+@router.patch("/{name:path}", name="rename an album", responses=errors(400, 404, 409, 422))
 def rename(service: TheService, name: Name, change: AlbumChange) -> AlbumInfo:
     """Give an album another name."""
     rename_album(service.library, name, change.name)
     return _info(service.library, change.name)
 
 
-@router.delete("/{name:path}", status_code=204, response_class=Response, responses=errors(404, 422))
+@router.delete(
+    "/{name:path}",
+    name="delete an album",
+    status_code=204,
+    response_class=Response,
+    responses=errors(404, 422),
+)
 def delete(service: TheService, name: Name) -> None:
     """Forget an album and its votes; no picture is touched."""
     delete_album(service.library, name)

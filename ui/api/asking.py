@@ -169,7 +169,7 @@ class Paged(BaseModel):
         return self
 
 
-class Kept(Asked, Filtered):
+class Kept(Filtered, Asked):
     """All of a query that an album keeps."""
 
     k: int = Field(10, ge=1, le=MOST_K, description="Number of hits.")
@@ -190,7 +190,7 @@ class Kept(Asked, Filtered):
         )
 
 
-class Search(Kept, Paged):
+class Search(Paged, Kept):
     """All of a search."""
 
     def to_query(self, service: Service) -> Query:

@@ -46,7 +46,7 @@ Size = Annotated[
 ]
 
 
-class Similar(Filtered, Paged):
+class Similar(Paged, Filtered):
     """Which of the pictures that are alike."""
 
     model_config = {"extra": "forbid"}
@@ -60,13 +60,13 @@ def binary(media_type: str) -> dict[int | str, dict[str, Any]]:
     return {200: {"content": {media_type: {"schema": {"type": "string", "format": "binary"}}}}}
 
 
-@router.get("/images/{id}", responses=errors(404, 422))
+@router.get("/images/{id}", name="details", responses=errors(404, 422))
 def image(service: TheService, image_id: Id) -> ImageDetails:
     """Everything that is known of a picture."""
     return _shown(_details(service, image_id))
 
 
-@router.get("/images/{id}/similar", responses=errors(404, 422))
+@router.get("/images/{id}/similar", name="similar pictures", responses=errors(404, 422))
 def similar(service: TheService, image_id: Id, asked: Annotated[Similar, Query()]) -> Found:
     """Pictures like this one; it is itself the first of them."""
     began = time.perf_counter()
@@ -82,7 +82,7 @@ def similar(service: TheService, image_id: Id, asked: Annotated[Similar, Query()
     return found(service, query, None, began)
 
 
-@router.get("/images/{id}/captions", responses=errors(404, 422))
+@router.get("/images/{id}/captions", name="words for a picture", responses=errors(404, 422))
 def words(
     service: TheService,
     image_id: Id,
@@ -94,7 +94,10 @@ def words(
 
 
 @router.get(
-    "/images/{id}/why", response_class=Response, responses=binary("image/webp") | errors(404, 422)
+    "/images/{id}/why",
+    name="heat map",
+    response_class=Response,
+    responses=binary("image/webp") | errors(404, 422),
 )
 def why(service: TheService, image_id: Id, asked: Annotated[Asked, Query()]) -> Response:
     """The picture with a heat map of what fits the query, as WebP."""
@@ -127,6 +130,7 @@ def why_in_words(
 
 @router.get(
     "/images/{id}/original",
+    name="original file",
     response_class=StreamingResponse,
     responses=binary("application/octet-stream") | errors(404, 422),
 )
@@ -148,6 +152,7 @@ def original(service: TheService, image_id: Id) -> Response:
 
 @router.get(
     "/thumbs/{content_hash}",
+    name="thumbnail",
     response_class=Response,
     responses=binary("image/webp")
     | {304: {"description": "It is what `If-None-Match` names."}}
