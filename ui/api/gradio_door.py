@@ -12,9 +12,9 @@ from rwkvsearch.ui.api.asgi import App, Message, Receive, Scope, Send, header, r
 _READ, _WRITE, _MCP = ({"GET", "HEAD"}, {"POST"}, {"GET", "POST", "DELETE"})
 _OPEN: tuple[tuple[set[str], str], ...] = (
     (_READ, r"/(config/?|theme\.css|favicon\.ico|manifest\.json|robots\.txt)"),
-    (_READ, r"/(assets|static)/[\w./@+-]+"),
-    (_READ, r"/gradio_api/(info|app_id|theme\.css|queue/data|heartbeat/[\w-]+)/?"),
-    (_WRITE, r"/gradio_api/(run/[\w.-]+|queue/join|cancel|reset)/?"),
+    (_READ, r"/(assets|static)/[\w./@+-]{1,200}"),
+    (_READ, r"/gradio_api/(info|app_id|theme\.css|queue/data|heartbeat/[\w-]{1,100})/?"),
+    (_WRITE, r"/gradio_api/(run/[\w.-]{1,200}|queue/join|cancel|reset)/?"),
     (_MCP, r"/gradio_api/mcp/?"),
 )
 _FILE = "gradio.FileData"

@@ -51,7 +51,7 @@ class Names:
         name = host_name(header(scope, "host"))
         if name is None or not self._is_own(name):
             detail = "this server is not called so: use the address that `serve` printed"
-            await refuse(scope, receive, send, 421, detail)
+            await refuse(scope, receive, send, 403, detail)
         elif not is_plain(scope["path"]):
             await refuse(scope, receive, send, 404, "there is nothing at this address")
         else:
