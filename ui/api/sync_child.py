@@ -17,7 +17,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rwkvsearch.indexer.protocols import SyncEvent, SyncReport
+    from rwkvsearch.indexer.protocols import Progress, SyncEvent, SyncReport
     from rwkvsearch.retrieval.models import Precision
 
 STOPPED = "stopped; what is done is kept, start it again to go on"
@@ -53,7 +53,7 @@ def run(
     model: str | None,
     device: str | None,
     precision: Precision | None,
-    progress: _Lines,
+    progress: Progress,
 ) -> SyncReport:
     """Sync all that was indexed before, with what the library was made by unless asked for."""
     import warnings
