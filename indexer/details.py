@@ -31,7 +31,11 @@ _IMAGES, _FILES, _ROOTS = (row.__table__.c for row in (ImageRow, FileRow, RootRo
 _FACTS = ("width", "height", "format", "frames", "taken_at", "camera", "lens")
 _PLACE = ("latitude", "longitude")
 _SHAPES = select(_IMAGES.id, _IMAGES.content_hash, _IMAGES.width, _IMAGES.height)
-_IMAGE = select(_IMAGES.id, _IMAGES.content_hash, *(_IMAGES[name] for name in _FACTS + _PLACE))
+_IMAGE = select(
+    _IMAGES.id.label("image_id"),
+    _IMAGES.content_hash,
+    *(_IMAGES[name] for name in _FACTS + _PLACE),
+)
 _FILE = (
     select(_FILES.image_id, _ROOTS.path, _FILES.path, _FILES.size, _FILES.mtime_ns)
     .join_from(FileRow.__table__, RootRow.__table__, _ROOTS.id == _FILES.root_id)
@@ -123,10 +127,10 @@ def details_of(library: Library, image_ids: Sequence[int]) -> dict[int, Details]
         captions = _grouped(session, _CAPTION, CaptionRow.image_id, live)
         tags = _grouped(session, _TAG, TagRow.image_id, live)
         models = _grouped(session, _MODEL, EmbeddingRow.image_id, live)
-        for image_id, *facts in _rows(session, _IMAGE, _IMAGES.id, live):
+        for facts in _rows(session, _IMAGE, _IMAGES.id, live):
+            image_id = facts.image_id
             found[image_id] = Details(
-                image_id,
-                *facts,
+                **facts._mapping,
                 files=tuple(
                     sorted((_file(*row) for row in files[image_id]), key=attrgetter("path"))
                 ),
@@ -150,14 +154,14 @@ def content_hashes(library: Library, image_ids: Sequence[int]) -> dict[int, str]
 
 
 def _rows(
-    session: Session, asked: Select[Any], column: Any, image_ids: Sequence[int]
+    session: Session, asked: Select[*tuple[Any, ...]], column: Any, image_ids: Sequence[int]
 ) -> Iterator[Any]:
     for ids in chunks(image_ids):
         yield from session.connection().execute(asked.where(column.in_(ids)))
 
 
 def _grouped(
-    session: Session, asked: Select[Any], column: Any, image_ids: Sequence[int]
+    session: Session, asked: Select[*tuple[Any, ...]], column: Any, image_ids: Sequence[int]
 ) -> dict[int, list[tuple[Any, ...]]]:
     """The rows of each image without its id, which comes first in them."""
     found: dict[int, list[tuple[Any, ...]]] = defaultdict(list)

@@ -1,6 +1,6 @@
 """What the filters can be set to in a library, with the number of live images that each leaves.
 
-Every part is one pass of SQLite, together half a second for 100,000 images: keep the answer for as
+Every part is one pass of SQLite, together under a second for 100,000 images: keep the answer for as
 long as the library does not change.
 """
 

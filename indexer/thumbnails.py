@@ -1,7 +1,7 @@
 """Small pictures of a library's images: made on demand or ahead, kept in its `thumbs/`.
 
-WebP of quality 80 by the method 2 of its six: a tenth smaller than by method 0 for a quarter more
-time; method 4 takes twice as long for 3 % less.
+WebP of quality 80 by method 2: on photographs of 320 pixels a sixth smaller than by method 0 for
+two fifths more time; method 4 takes more than twice as long for 3 % less.
 """
 
 from __future__ import annotations
@@ -57,6 +57,8 @@ class Thumbnails:
         self._room = Room(default_room())
         self._making: dict[Name, Future[bytes]] = {}
         self._lock = Lock()
+        self.made = 0
+        """How many were made on demand so far."""
 
     def get(self, content_hash: str, size: int = SIZES[0]) -> bytes:
         """The thumbnail as WebP, its longest side `size` pixels, or the picture's if that is less.
@@ -134,6 +136,7 @@ class Thumbnails:
         finally:
             with self._lock:
                 del self._making[name]
+                self.made += making.done() and making.exception() is None
 
     def _make(self, image: LiveImage, size: int) -> bytes:
         with self._turns, self._room.claim() as take, open_content(self._library, image) as stream:
@@ -145,7 +148,10 @@ class Thumbnails:
                 max_bytes=sys.maxsize,
                 before_decoding=take,
             )
-            return as_webp(picture.image, size)
+            data = as_webp(picture.image, size)
+        with self._lock:
+            self.made += 1
+        return data
 
     def _keep(self, name: Name, data: bytes) -> bytes:
         try:
