@@ -12,6 +12,7 @@ COMMANDS = [
     ["index"],
     ["query"],
     ["export"],
+    ["serve"],
     ["stats"],
     ["watch"],
     ["doctor"],
