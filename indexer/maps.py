@@ -60,7 +60,8 @@ def map_path(library: Library, model: ModelInfo) -> Path:
 def read_map(library: Library, model: ModelInfo) -> CollectionMap | None:
     """The map of a model; None if there is none, or it is damaged or of something else."""
     try:
-        with np.load(map_path(library, model), allow_pickle=False) as file:
+        with map_path(library, model).open("rb") as stream:
+            file = np.load(stream, allow_pickle=False)
             ids, points, how, about = (file[name] for name in _ARRAYS)
         said = json.loads(bytes(about))
         told = int(said["made_of"]), float(said["made_at"]), float(said["seconds"])
@@ -114,16 +115,32 @@ def mapper(library: Library) -> Iterator[None]:
 
 
 def unused_maps(library: Library) -> list[Path]:
-    """Files in `maps/` that no model of the library leads to, or that a killed run has left."""
+    """Files in `maps/` that no model of the library leads to, or that a killed run has left.
+
+    None while a map is being made: its file is not in its place yet.
+    """
     folder = library.path / "maps"
+    if not folder.is_dir() or _is_being_made(folder):
+        return []
     used = {map_path(library, model).name for model in library.models()} | {"lock"}
-    return sorted(path for path in folder.glob("*") if path.name not in used)
+    return sorted(path for path in folder.iterdir() if path.name not in used)
 
 
 def damaged_maps(library: Library) -> list[Path]:
     """Maps of the library's models that cannot be read as such."""
     models = [model for model in library.models() if map_path(library, model).exists()]
     return [map_path(library, model) for model in models if read_map(library, model) is None]
+
+
+def _is_being_made(folder: Path) -> bool:
+    try:
+        with (folder / "lock").open("rb") as stream:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
 
 
 def _origin(model: ModelInfo) -> list[object]:

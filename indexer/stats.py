@@ -105,7 +105,7 @@ def _anns(session: Session, models: list[ModelInfo]) -> list[AnnInfo]:
 def _bytes_on_disk(home: Path) -> int:
     # Not everything below the directory: models/ beside it belongs to all libraries.
     total = 0
-    patterns = ("library.*", "ann/*", "tune/*", "thumbs/**/*", "benchmarks/*")
+    patterns = ("library.*", "ann/*", "tune/*", "thumbs/**/*", "maps/*", "benchmarks/*")
     for path in [path for pattern in patterns for path in home.glob(pattern)]:
         with suppress(FileNotFoundError):
             total += path.stat().st_size if path.is_file() else 0

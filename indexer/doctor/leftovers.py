@@ -1,4 +1,4 @@
-"""Check of the files of a library that nobody needs: in `ann/`, `tune/` and `thumbs/`."""
+"""Check of the files of a library that nobody needs: in `ann/`, `tune/`, `thumbs/` and `maps/`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from rwkvsearch.indexer.ann.generation import remove_unused
 from rwkvsearch.indexer.ann.tune import left_by_tune, remove_left_by_tune
 from rwkvsearch.indexer.doctor.findings import Finding, fault, note, ok, some
 from rwkvsearch.indexer.library import Library
+from rwkvsearch.indexer.maps import damaged_maps, unused_maps
 from rwkvsearch.indexer.tables import FileRow, GenerationRow, ImageRow
 from rwkvsearch.indexer.thumb_files import ThumbFiles
 
@@ -21,8 +22,8 @@ def check_leftovers(library: Library, *, is_writer: bool) -> Iterator[Finding]:
     if not is_writer and _is_written_to(library):
         yield note("leftovers", "not looked for: another rwkvsearch is writing to the library")
         return
-    found = [*_in_ann(library), *_in_thumbs(library)]
-    yield from found or [ok("leftovers", "none in ann/, tune/ and thumbs/")]
+    found = [*_in_ann(library), *_in_thumbs(library), *_in_maps(library)]
+    yield from found or [ok("leftovers", "none in ann/, tune/, thumbs/ and maps/")]
 
 
 def _in_ann(library: Library) -> Iterator[Finding]:
@@ -52,6 +53,17 @@ def _in_thumbs(library: Library) -> Iterator[Finding]:
     if gone := [thumb.path for thumb in whole if thumb.content_hash in away]:
         what = f"{some(len(gone), 'thumbnail')} of pictures that are not there any more"
         yield Finding("leftovers", "note", what, "removed", _Remove(gone))  # no damage
+
+
+def _in_maps(library: Library) -> Iterator[Finding]:
+    if unused := unused_maps(library):
+        what = f"{some(len(unused), 'file')} in maps/ not in use ({_megabytes(unused)})"
+        yield fault("leftovers", what, "removed", _Remove(unused))
+    if damaged := damaged_maps(library):
+        what = f"{some(len(damaged), 'map')} that cannot be read"
+        yield fault(
+            "leftovers", what, "removed; the page of the map makes it anew", _Remove(damaged)
+        )
 
 
 class _Remove:

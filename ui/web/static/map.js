@@ -78,6 +78,8 @@ function paintPoints(ratio) {
   const room = (view.fitting * zoom * ratio) / Math.sqrt(points.size); // pixels between two points
   const side = Math.max(2, Math.min(Math.round(5 * ratio), Math.round(room / 2.2)));
   const strength = (points.hits.size ? 0.4 : 1) * (side > 2 ? 190 : 120);
+  const half = (side - 1) / 2; // a disc, line by line
+  const cuts = Array.from({ length: side }, (_, line) => Math.round(half - Math.sqrt((half + 0.4) ** 2 - (line - half) ** 2)));
   const scale = view.scale * ratio;
   const [left, top] = [width / 2 - view.x * scale - side / 2, height / 2 - view.y * scale - side / 2];
   const [x0, y0] = view.toPlane(-8, -8);
@@ -88,16 +90,15 @@ function paintPoints(ratio) {
     const py = Math.floor(y[row] * scale + top);
     if (px < 0 || py < 0 || px + side > width || py + side > height) return;
     for (let line = 0; line < side; line++) {
-      const cut = side > 3 && (line === 0 || line === side - 1) ? 1 : 0;
-      let at = 4 * ((py + line) * width + px + cut) + 3;
-      for (let n = side - 2 * cut; n > 0; n--, at += 4) data[at] += strength;
+      let at = 4 * ((py + line) * width + px + cuts[line]) + 3;
+      for (let n = side - 2 * cuts[line]; n > 0; n--, at += 4) data[at] += strength;
     }
   });
   context.putImageData(pixels, 0, 0);
 }
 
 function cellLevel() {
-  return Math.max(0, Math.floor(Math.log2(view.scale / (view.width < 600 ? 52 : 68))));
+  return Math.max(0, Math.floor(Math.log2(view.scale / (view.width < 600 ? 44 : 62))));
 }
 
 function paintPictures(ratio) {
@@ -118,8 +119,10 @@ function paintPictures(ratio) {
   const away = (one) => Math.hypot(one.left + one.side / 2 - mx, one.top + one.side / 2 - my) - (points.hits.has(one.row) ? 1e5 : 0);
   const order = shown.map((one) => [away(one), points.ids[one.row]]).sort((a, b) => a[0] - b[0]);
   pictures.want(order.map(([, id]) => id));
+  const few = shown.length > points.hits.size; // so near that each hit is a picture
+  if (points.hits.size && few) paintHits();
   for (const one of shown) paintPicture(one);
-  if (points.hits.size) paintHits();
+  if (points.hits.size && !few) paintHits();
 }
 
 // A picture as near to its point as its cell allows, so that no two ever overlap.
@@ -154,7 +157,7 @@ function paintHits() {
     const [px, py] = view.toScreen(points.x[row], points.y[row]);
     if (seen.has(row) || px < -9 || py < -9 || px > view.width + 9 || py > view.height + 9) continue;
     context.beginPath();
-    context.arc(px, py, 4.5, 0, 7);
+    context.arc(px, py, 4, 0, 7);
     context.fill();
     context.stroke();
   }

@@ -119,7 +119,7 @@ class View {
   }
 
   get fitting() {
-    return Math.min(this.width, this.height) * 0.94;
+    return Math.min(this.width, this.height) * 0.88;
   }
 
   limit() {
