@@ -120,6 +120,6 @@ def _places(library: Library, image: LiveImage) -> Iterator[_Place]:
 
 
 def _holds(stream: BinaryIO, content_hash: str) -> bool:
-    same = hashlib.file_digest(stream, "sha256").hexdigest() == content_hash
+    same = hashlib.file_digest(stream, "sha256").hexdigest() == content_hash  # type: ignore[arg-type]
     stream.seek(0)
     return same

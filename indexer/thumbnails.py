@@ -58,7 +58,7 @@ class Thumbnails:
         self._making: dict[Name, Future[bytes]] = {}
         self._lock = Lock()
         self.made = 0
-        """How many were made on demand so far."""
+        """How many were made so far, on demand or ahead."""
 
     def get(self, content_hash: str, size: int = SIZES[0]) -> bytes:
         """The thumbnail as WebP, its longest side `size` pixels, or the picture's if that is less.
@@ -136,7 +136,6 @@ class Thumbnails:
         finally:
             with self._lock:
                 del self._making[name]
-                self.made += making.done() and making.exception() is None
 
     def _make(self, image: LiveImage, size: int) -> bytes:
         with self._turns, self._room.claim() as take, open_content(self._library, image) as stream:
