@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
+
 from fastapi import APIRouter, FastAPI, Request, Security
 from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
@@ -15,6 +17,7 @@ from rwkvsearch.ui.api.status import status_router
 from rwkvsearch.ui.api.texts import texts_router
 
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+_NOWHERE = "nowhere"
 _ALL = [*_METHODS, "HEAD", "OPTIONS"]
 _DESCRIPTION = """\
 Find any picture of the library by describing it, by showing another one, or both; find the words
@@ -48,18 +51,19 @@ def add_api(app: FastAPI, service: Service) -> None:
     app.include_router(docs.router)
     add_problems(app)
     app.add_api_route(
-        PREFIX + "/{rest:path}", _nowhere, methods=_ALL, include_in_schema=False, name="nowhere"
+        PREFIX + "/{rest:path}", _nowhere, methods=_ALL, include_in_schema=False, name=_NOWHERE
     )
 
 
 def _nowhere(request: Request, rest: str) -> None:
-    """404, or 405 where another method would have found something."""
+    """404, or 405 where another method would have found something ahead of this."""
     scope = dict(request.scope)
-    others = [route for route in request.app.routes if getattr(route, "name", "") != "nowhere"]
+    routes = request.app.routes
+    ahead = [*takewhile(lambda route: getattr(route, "name", "") != _NOWHERE, routes)]
     allowed = [
         method
         for method in _METHODS
-        if any(route.matches({**scope, "method": method})[0] is Match.FULL for route in others)
+        if any(route.matches({**scope, "method": method})[0] is Match.FULL for route in ahead)
     ]
     if allowed:
         said = f"{request.method} is not for this: {', '.join(allowed)}"

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI
+from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
 
 from rwkvsearch.indexer.library import Library
@@ -66,6 +67,7 @@ def api(service: Service) -> FastAPI:
     app = FastAPI(title="rwkvsearch", version="1", docs_url=None, redoc_url=None)
     app.state.service = service
     add_api(app, service)
+    app.mount("/", PlainTextResponse("a page"))  # as the pages are
     return app
 
 

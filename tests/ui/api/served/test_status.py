@@ -70,6 +70,9 @@ def test_metrics(client: TestClient, service: Service) -> None:
     client.get(f"{API}/images/1")
     client.get(f"{API}/images/2")
     client.get(f"{API}/nothing/at/all")
+    new = client.get(f"{API}/images/3").json()["thumb"]
+    client.get(f"{new}?size=1600")
+    client.get(f"{new}?size=1600")
     after = values(client)
 
     def counted(route: str, status: str) -> float:
@@ -78,14 +81,15 @@ def test_metrics(client: TestClient, service: Service) -> None:
         return after[name, labels] - before.get((name, labels), 0)
 
     assert counted(f"{API}/search", "200") == 3 and counted(f"{API}/search", "422") == 1
-    assert counted(f"{API}/images/{{id}}", "200") == 2
+    assert counted(f"{API}/images/{{id}}", "200") == 3
     assert counted(f"{API}/{{rest:path}}", "404") == 1
     for stage in ("encode", "search"):
         key = "rwkvsearch_search_seconds_count", (("stage", stage),)
         assert after[key] - before.get(key, 0) == 3
     assert after["rwkvsearch_library_images", ()] == 60
     assert after["rwkvsearch_uploads", ()] == len(service.uploads)
-    assert after["rwkvsearch_ready", ()] == 1
+    made = "rwkvsearch_thumbnails_made", ()
+    assert after[made] - before[made] == 1 and after["rwkvsearch_ready", ()] == 1
 
 
 def test_every_server_counts_for_itself(service: Service, client: TestClient) -> None:
