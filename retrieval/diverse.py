@@ -47,38 +47,27 @@ class Looks(NamedTuple):
         return same
 
 
-def distinct(looks: Looks, kept: int = 0) -> list[int]:
-    """Return which pictures, from position `kept` on, are nearly the same as none before them.
+def distinct(looks: Looks) -> list[int]:
+    """Return which pictures are nearly the same as none that is kept before them.
 
-    Those before `kept` are kept already, and those that are nearly the same as a kept one do not
-    count: a long burst is one picture as far as it is like its first frame.
+    Those that are nearly the same as a kept one do not count: a long burst is one picture as far as
+    it is like its first frame.
     """
     free = np.ones(len(looks.hashes), np.bool_)
     found = []
     for one in range(len(free)):
-        if one < kept or free[one]:
+        if free[one]:
             free &= ~looks.nearly_same(one)
-            found += [one] if one >= kept else []
+            found.append(one)
     return found
 
 
-class Distinct:
-    """Tells apart the hits of one query, a part of them at a time."""
+def distinct_images(library: Library, model: ModelInfo, ids: Sequence[int]) -> list[int]:
+    """Return those of `ids`, in their order, that are nearly the same as none kept before.
 
-    def __init__(self, library: Library, model: ModelInfo) -> None:
-        """`model` made the embeddings that are compared."""
-        self._library = library
-        self._model = model
-
-    def keep(self, kept: Sequence[int], following: Sequence[int]) -> list[int]:
-        """Return which of `following`, in their order, are nearly the same as none kept before.
-
-        Both are image ids, `kept` those that were kept of all hits before. An image without an
-        embedding is always kept.
-        """
-        ids = [*kept, *following]
-        looks = read_looks(self._library, self._model, ids)
-        return [ids[at] for at in distinct(looks, len(kept))]
+    `model` made the embeddings that are compared; an image without one is always kept.
+    """
+    return [ids[at] for at in distinct(read_looks(library, model, ids))]
 
 
 def read_looks(library: Library, model: ModelInfo, ids: Sequence[int]) -> Looks:

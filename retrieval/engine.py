@@ -25,7 +25,7 @@ from rwkvsearch.indexer.search import SearchIndex, rescore
 from rwkvsearch.indexer.text_search import best_texts, texts_of
 from rwkvsearch.retrieval.choose import choose_model
 from rwkvsearch.retrieval.confidence import Confidence, neutral_captions
-from rwkvsearch.retrieval.diverse import Distinct
+from rwkvsearch.retrieval.diverse import distinct_images
 from rwkvsearch.retrieval.explain import why_picture
 from rwkvsearch.retrieval.feedback import mean_of, turned
 from rwkvsearch.retrieval.lazy_encoder import LazyEncoder
@@ -262,7 +262,7 @@ class SearchEngine:
             least = sure.min(axis=0)
             kept = np.flatnonzero(~np.isin(ids, query.disliked) & (least >= query.min_confidence))
             if query.diverse:
-                distinct = Distinct(self.library, self.model).keep([], ids[kept].tolist())
+                distinct = distinct_images(self.library, self.model, ids[kept].tolist())
                 kept = np.flatnonzero(np.isin(ids, distinct))
             if len(kept) >= wanted or len(ids) < depth or self._is_below(query, ranking, scores):
                 page = kept[query.offset : wanted]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -114,8 +113,6 @@ def _term_from_json(document: dict[str, Any], model_id: str | None) -> Term:
         raise ValueError("a term that shows nothing")
     value = _checked(document[kind], _KINDS[kind])
     weight = float(document["weight"])
-    if not math.isfinite(weight) or weight == 0:
-        raise ValueError(f"a weight of {weight}")
     crop = Crop(*map(float, document["crop"])) if "crop" in document else None
     if kind == "embedding":
         return Term(embedding=_embedding(value, document["model"], model_id), weight=weight)

@@ -15,9 +15,9 @@ from rwkvsearch.retrieval.diverse import (
     BURST_SECONDS,
     COPY_BITS,
     SCENE_BITS,
-    Distinct,
     Looks,
     distinct,
+    distinct_images,
     read_looks,
 )
 from rwkvsearch.retrieval.encoder import Encoder
@@ -65,14 +65,10 @@ def test_bursts() -> None:
 def test_only_what_is_kept_counts() -> None:
     row = [(None, 0.0, second) for second in (0.0, 8.0, 16.0, 24.0, 9.0)]
     assert distinct(looks(*row)) == [0, 2]  # 24 is as near to 16 as 8 is to 0
-    assert distinct(looks(*row), kept=2) == [3]  # 16 is near to 8, which is kept already
-    assert distinct(looks(*row), kept=5) == []
-    # Two that are kept already may be near: they came from elsewhere.
-    assert distinct(looks((0, 0, NEVER), (0, 0, NEVER), (bits(32), 90, NEVER)), kept=2) == [2]
 
 
 @given(st.lists(st.tuples(st.integers(0, 2**16), st.integers(0, 90), st.integers(0, 40))))
-def test_in_parts_as_at_once(rows: list[tuple[int, int, int]]) -> None:
+def test_each_is_near_a_kept_one_or_kept(rows: list[tuple[int, int, int]]) -> None:
     if not rows:
         return
     whole = looks(*rows)
@@ -80,12 +76,6 @@ def test_in_parts_as_at_once(rows: list[tuple[int, int, int]]) -> None:
     for one in range(len(rows)):  # each is near a kept one before it, or kept
         near = [at for at in expected if at < one and whole.nearly_same(one)[at]]
         assert bool(near) != (one in expected)
-    kept: list[int] = []
-    for start in range(0, len(rows), 3):
-        places = [*kept, *range(start, min(start + 3, len(rows)))]
-        found = distinct(looks(*(rows[at] for at in places)), len(kept))
-        kept += [places[at] for at in found]
-    assert kept == expected
 
 
 def save(image: Image.Image, path: Path, moment: str | None = None, quality: int = 90) -> None:
@@ -120,12 +110,14 @@ def test_real_photographs(library: Library) -> None:
     for one, paths in library.paths_of(ids).items():
         kinds[paths[0].stem[-1]].append(one)
     originals, copies, later = (kinds[kind][::-1] for kind in "123")
-    keep = Distinct(library, model).keep
     assert len(originals) == len(PHOTOS) == 10
-    assert keep([], originals) == originals and keep([], copies) == copies
-    assert keep([], [*originals, *copies, *later]) == originals
-    assert keep(originals, [*later, *copies]) == []
-    assert keep([], [*later, *originals]) == later
+
+    def keep(ids: list[int]) -> list[int]:
+        return distinct_images(library, model, ids)
+
+    assert keep(originals) == originals and keep(copies) == copies
+    assert keep([*originals, *copies, *later]) == originals
+    assert keep([*later, *originals]) == later
 
 
 def test_reads_in_one_query(library: Library) -> None:
@@ -137,4 +129,4 @@ def test_reads_in_one_query(library: Library) -> None:
     np.testing.assert_allclose(np.linalg.norm(found.embeddings, axis=1), [1, 1, 0, 1], atol=1e-6)
     one_by_one = [read_looks(library, model, [one]).hashes[0] for one in (9, 3, 999, 4)]
     assert found.hashes.tolist() == one_by_one
-    assert Distinct(library, model).keep([], [999, 998]) == [999, 998]
+    assert distinct_images(library, model, [999, 998]) == [999, 998]
