@@ -47,7 +47,8 @@ function query(extra = {}) {
 async function load(anew) {
   const mine = ++turn;
   if (anew) {
-    history.replaceState(null, "", `?${new URLSearchParams([...kept(), ...new URLSearchParams(query())])}`);
+    const asked = String(new URLSearchParams([...kept(), ...new URLSearchParams(query())]));
+    history.replaceState(null, "", location.pathname + (asked && `?${asked}`)); // the page has a <base>
     say("Looking for duplicates …");
     list.replaceChildren();
     more.hidden = true;
@@ -114,17 +115,22 @@ function drawSummary() {
 }
 
 function copier(label, form, number = null) {
-  const extra = number === null ? { as: form } : { as: form, group: number };
   return el("button", { type: "button", onclick: async ({ target }) => {
     try {
-      const answer = await fetch(`/api/v1/duplicates/paths?${query(extra)}`);
-      if (!answer.ok) throw new Error();
-      await copied((await answer.text()).replace(/\n$/, ""), target);
+      const text = await spare(form, number);
+      const lost = text.includes("\ufffd"); // bytes that no clipboard holds
+      await copied((lost ? await spare("shell", number) : text).replace(/\n$/, ""), target);
     } catch {
       target.textContent = "Did not work";
       setTimeout(() => (target.textContent = label), 1200);
     }
   } }, label);
+}
+
+async function spare(form, number) {
+  const answer = await fetch(`/api/v1/duplicates/paths?${query({ as: form, group: number ?? "" })}`);
+  if (!answer.ok) throw new Error();
+  return answer.text();
 }
 
 function nothing() {
@@ -173,7 +179,7 @@ function copy(file, at, files) {
       el("span", {}, `${file.width} × ${file.height}, ${bytes(file.bytes)}`),
       el("span", {}, file.modified_at ? moment(file.modified_at) : "changed a moment ago"),
       el("code", { class: "path", title: file.path }, file.path),
-      el("button", { type: "button", onclick: ({ target }) => copied(file.path, target) }, "Copy path")));
+      el("button", { type: "button", onclick: ({ target }) => copied(pasteable(file.path), target) }, "Copy path")));
 }
 
 function likeness({ score, distance }) {

@@ -79,7 +79,7 @@ function reason({ reason, files, remedy }) {
     try {
       const page = await fetched(`/api/v1/errors/files?${about}&offset=${next}`);
       names.append(...page.files.map(({ path, bytes: size }) =>
-        el("p", {}, el("code", {}, path), ` ${bytes(size)} `, el("button", { type: "button", class: "small", onclick: ({ target }) => copied(path, target) }, "Copy"))));
+        el("p", {}, el("code", {}, path), ` ${bytes(size)} `, el("button", { type: "button", class: "small", onclick: ({ target }) => copied(pasteable(path), target) }, "Copy"))));
       next = page.next;
       more.hidden = next === null;
     } catch (error) {
@@ -95,7 +95,7 @@ function reason({ reason, files, remedy }) {
       paths.push(...page.files.map(({ path }) => path));
       at = page.next;
     }
-    await copied(paths.join("\n"), target);
+    await copied(paths.map(pasteable).join("\n"), target);
   }
 
   return box;

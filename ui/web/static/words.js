@@ -18,3 +18,16 @@ function moment(text) {
 }
 
 const pause = (seconds) => new Promise((done) => setTimeout(done, seconds * 1000));
+
+// A path as it can be pasted: one with undecodable bytes, which no clipboard holds, as a word for a shell.
+function pasteable(path) {
+  if (path.isWellFormed()) return path;
+  const hex = (byte) => `\\x${byte.toString(16).padStart(2, "0")}`;
+  const written = Array.from(path, (sign) => {
+    const code = sign.codePointAt(0);
+    if (code >= 0xdc80 && code <= 0xdcff) return hex(code - 0xdc00);
+    if (code >= 0x20 && code < 0x7f && !"\\'".includes(sign)) return sign;
+    return Array.from(new TextEncoder().encode(sign), hex).join("");
+  });
+  return `$'${written.join("")}'`;
+}
