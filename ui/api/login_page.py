@@ -46,7 +46,7 @@ def login_page(next_path: str, trouble: str = "") -> bytes:
  autofocus spellcheck="false" autocapitalize="none"{described}>
 <button>Sign in</button>
 </form>
-<p>It is in the file given to <code>serve --token-file</code>.
+<p>The one that <code>rwkvsearch serve</code> was started with.
 Signed in already? <a href="{target}">Go on</a></p>""",
     )
 
