@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from rwkvsearch.data.errors import RwkvSearchError
-from rwkvsearch.indexer.albums import read_album
+from rwkvsearch.indexer.albums import read_album, read_albums, save_album, vote
 from rwkvsearch.indexer.details import shapes_of
 from rwkvsearch.indexer.newest import newest_images
+from rwkvsearch.retrieval.grammar import unparse
 from rwkvsearch.retrieval.query import Hit, Query, Term
-from rwkvsearch.retrieval.query_json import query_from_json
+from rwkvsearch.retrieval.query_json import query_from_json, query_to_json, without_pictures
 from rwkvsearch.ui.api.service import Service
 from rwkvsearch.ui.web.asked import Asked
 from rwkvsearch.ui.words import printable
@@ -22,17 +26,58 @@ PAGE = 48
 MOST = 10_000
 """Hits that are shown in all."""
 
+log = logging.getLogger(__name__)
+_numbers = count(1)
+
 
 def answer(service: Service, asked: Asked, offset: int = 0) -> dict[str, Any]:
-    """Return the hits behind the first `offset`, or in `error` why there are none."""
-    said: dict[str, Any] = {"link": asked.to_link(), "offset": offset, "album": asked.album}
-    said |= {"q": asked.q, "hits": [], "more": False, "message": None, "error": None}
+    """Return the hits behind the first `offset`, or in `error` why there are none.
+
+    No two answers are equal: `number` tells them apart.
+    """
+    said: dict[str, Any] = {"number": next(_numbers), "link": asked.to_link(), "offset": offset}
+    said |= {"q": asked.q, "album": asked.album, "albums": [], "narrowed": asked.narrowed}
+    said |= {"hits": [], "more": False, "message": None, "error": None, "why": None}
     said |= {"liked": list(asked.liked), "disliked": list(asked.disliked)}
     try:
-        found = _found(service, asked, min(max(offset, 0), MOST))
+        said["albums"] = [album.name for album in read_albums(service.library)]
+        return said | _found(service, asked, min(max(offset, 0), MOST))
     except RwkvSearchError as error:
         return said | {"error": str(error)}
-    return said | found
+    except Exception:  # the page has to say something
+        log.exception("a search failed")
+        return said | {"error": "this went wrong: the log of the server says more"}
+
+
+def asked_about(service: Service, asked: Asked) -> dict[str, Any]:
+    """What the box for the question shows: the link, and the picture of the library in it."""
+    said: dict[str, Any] = {"link": asked.to_link(), "picture": None}
+    if asked.like is None:
+        return said
+    try:
+        shape = shapes_of(service.library, [asked.like]).get(asked.like)
+        paths = service.library.paths_of([asked.like]).get(asked.like)
+    except RwkvSearchError:  # the answer says it
+        return said
+    if shape and paths:
+        said["picture"] = {"hash": shape.content_hash, "name": printable(Path(paths[0].name))}
+    return said
+
+
+def kept_as(service: Service, asked: Asked, name: str) -> tuple[Asked, dict[str, Any]]:
+    """Keep what is asked as an album, and show it; in `error` why it cannot be."""
+    try:
+        query = to_query(service, asked)
+        if query is not None:
+            with service.engine() as engine:
+                kept = without_pictures(query, engine.encoder.encode_images)
+                text = query_to_json(kept, engine.encoder.model_id)
+            save_album(service.library, name, text)
+            vote(service.library, name, asked.liked, asked.disliked)
+    except RwkvSearchError as error:
+        return asked, answer(service, asked) | {"error": str(error)}
+    album = Asked(album=name)
+    return album, answer(service, album) | {"saved": f"Kept as the album {name!r}."}
 
 
 def to_query(service: Service, asked: Asked, offset: int = 0) -> Query | None:
@@ -44,12 +89,7 @@ def to_query(service: Service, asked: Asked, offset: int = 0) -> Query | None:
     """
     votes = {"liked": asked.liked, "disliked": asked.disliked}
     if asked.album:
-        album = read_album(service.library, asked.album)
-        with service.engine() as engine:
-            query = query_from_json(album.query, engine.encoder.model_id)
-        return replace(
-            query, k=PAGE, offset=offset, liked=album.liked, disliked=album.disliked
-        )
+        return _of_album(service, asked, offset)
     terms = [*asked.words()]
     if asked.like is not None:
         terms.append(Term(image_id=asked.like))
@@ -65,6 +105,23 @@ def to_query(service: Service, asked: Asked, offset: int = 0) -> Query | None:
         min_confidence=asked.min_confidence,
         diverse=asked.diverse,
         **votes,
+    )
+
+
+def _of_album(service: Service, asked: Asked, offset: int) -> Query:
+    """What an album keeps; filters that are set here take the place of its own."""
+    album = read_album(service.library, asked.album)
+    with service.engine() as engine:
+        query = query_from_json(album.query, engine.encoder.model_id)
+    return replace(
+        query,
+        k=PAGE,
+        offset=offset,
+        filters=asked.filters or query.filters,
+        min_confidence=asked.min_confidence or query.min_confidence,
+        diverse=asked.diverse or query.diverse,
+        liked=album.liked,
+        disliked=album.disliked,
     )
 
 
@@ -92,10 +149,23 @@ def _found(service: Service, asked: Asked, offset: int) -> dict[str, Any]:
         "more": more,
         "message": found.message,
         "how": found.how,
+        "why": _why(query, asked),
         "ms": {name: round(1000 * value, 1) for name, value in seconds.items()},
         "liked": list(query.liked),
         "disliked": list(query.disliked),
     }
+
+
+def _why(query: Query, asked: Asked) -> str | None:
+    """What is asked, as the API takes it to explain a hit; None where it cannot be told so."""
+    words = tuple(term for term in query.terms if term.text)
+    images = [term.image_id for term in query.terms if term.image_id and term.weight == 1]
+    uploads = [asked.upload] if asked.upload and not asked.album else []
+    if len(words) + len(images) + len(uploads) < len(query.terms):
+        return None
+    given: dict[str, Any] = {"q": unparse(words) if words else (), "image_id": images}
+    given |= {"upload": uploads, "every": "true" if query.every else ()}
+    return urlencode(given, doseq=True)
 
 
 def _shown(

@@ -13,6 +13,19 @@ from rwkvsearch.indexer.filters import Filters, Orientation
 from rwkvsearch.retrieval.grammar import parse
 from rwkvsearch.retrieval.query import Term
 
+FILTERS = (
+    "under",
+    "camera",
+    "format",
+    "tag",
+    "orientation",
+    "after",
+    "before",
+    "min_confidence",
+    "diverse",
+)
+"""The fields of `Asked` that only narrow down what is found."""
+MOST_ID = 2**63 - 1
 _LIKE_A_PATH = "a picture is given by the button beside the words, not by its path"
 
 
@@ -44,7 +57,8 @@ class Asked:
         Raises:
             QueryError: a part that is no number where one has to be.
         """
-        return cls.of(parse_qs(link.removeprefix("?")))
+        text = link.encode("utf-8", "replace").decode()  # half a character is none
+        return cls.of(parse_qs(text.removeprefix("?")))
 
     @classmethod
     def of(cls, given: Mapping[str, Sequence[str]]) -> Self:
@@ -77,6 +91,12 @@ class Asked:
             before=self.before or None,
         )
 
+    @property
+    def narrowed(self) -> int:
+        """How many things are asked of the pictures besides what they are to show."""
+        values = (getattr(self, name) for name in FILTERS)
+        return sum(len(one) if isinstance(one, tuple) else bool(one) for one in values)
+
     def words(self) -> tuple[Term, ...]:
         """The terms that are written; `QueryError` if they make no sense or name a file."""
         terms = parse(self.q) if self.q.strip() else ()
@@ -89,7 +109,21 @@ def _read(kind: str, values: Sequence[str]) -> Any:
     if kind == "tuple[str, ...]":
         return tuple(values)
     if kind == "tuple[int, ...]":
-        return tuple(map(int, values))
+        return tuple(dict.fromkeys(map(_image_id, values)))
     if kind == "bool":
         return values[0].lower() not in ("0", "false", "no")
-    return {"str": str, "float": float}.get(kind, int)(values[0])
+    return {"str": str, "float": _share}.get(kind, _image_id)(values[0])
+
+
+def _image_id(text: str) -> int:
+    value = int(text)
+    if not 1 <= value <= MOST_ID:
+        raise ValueError(f"no image has the id {text}")
+    return value
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:  # nor is it NaN
+        raise ValueError(f"{text} is not between 0 and 1")
+    return value

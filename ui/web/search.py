@@ -9,52 +9,77 @@ from typing import Any
 import gradio as gr
 
 from rwkvsearch.data.errors import RwkvSearchError
-from rwkvsearch.indexer.albums import read_albums, save_album, vote
-from rwkvsearch.indexer.details import shapes_of
-from rwkvsearch.retrieval.query_json import query_to_json, without_pictures
 from rwkvsearch.ui.api.service import Service
-from rwkvsearch.ui.web.answers import answer, to_query
+from rwkvsearch.ui.web.answers import answer, asked_about, kept_as
 from rwkvsearch.ui.web.asked import Asked
 from rwkvsearch.ui.web.assets import read_static
 from rwkvsearch.ui.web.syncing import sync_line
 
 ORIENTATIONS = [("any", ""), "landscape", "portrait", "square"]
 _QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_name": False}
+_LAST: dict[str, Any] = _QUIET | {"trigger_mode": "always_last"}
+_WAIT = "document.dispatchEvent(new Event('rwkvsearch:waiting'))"
+
+
+class _Events:
+    """What happens on the page; every method gives what its components are to show."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def run(self, asked: dict[str, Any], *given: Any) -> Any:
+        wanted = _with_filters(_read(asked)[0], given)
+        return self._about(wanted), _labelled(wanted), answer(self._service, wanted)
+
+    def narrow(self, asked: dict[str, Any], *given: Any) -> Any:
+        wanted = _with_filters(_read(asked)[0], given)
+        return gr.skip() if wanted.to_link() == asked["link"] else self.run(asked, *given)
+
+    def reopen(self, asked: dict[str, Any]) -> Any:
+        wanted, trouble = _read(asked)
+        said = answer(self._service, wanted) | {"back": asked.get("back", False)}
+        if trouble:
+            said |= {"error": trouble}
+        return self._about(wanted), _labelled(wanted), *_filters_of(self._service, wanted), said
+
+    def restore(self, event: gr.EventData) -> Any:
+        return self.reopen(event._data)
+
+    def further(self, event: gr.EventData) -> dict[str, Any]:
+        return answer(self._service, _read(event._data)[0], int(event._data["offset"]))
+
+    def keep(self, event: gr.EventData) -> Any:
+        wanted = _read(event._data)[0]
+        album, said = kept_as(self._service, wanted, str(event._data["name"]))
+        return self._about(album), _labelled(album), said
+
+    def _about(self, asked: Asked) -> dict[str, Any]:
+        return asked_about(self._service, asked)
 
 
 def add(pages: gr.Blocks, service: Service) -> None:
     """Put the page into `pages`, within whose `with` statement this is called."""
     ask = _html("ask", {"link": ""})
-    filters = _filters()
+    with gr.Accordion("Filters", open=False, elem_id="filters") as shutter:
+        filters = _filters()
     sync_line()
     found = _html("found", {})
+    asked, shown, on = [ask, *filters], [ask, shutter, found], _Events(service)
+    everything = [ask, shutter, *filters, found]
+    for listen in (ask.submit, *_changes(filters)):
+        listen(on.run, asked, shown, js=_telling(len(asked)), **_LAST)
+    for box in (one for one in filters if isinstance(one, gr.Textbox)):
+        box.blur(on.narrow, asked, shown, **_LAST)
+    here = f"() => {{ {_WAIT}; return [{{link: location.search.slice(1), back: true}}]; }}"
+    pages.load(on.reopen, [ask], everything, js=here, **_QUIET)
+    ask.undo(on.restore, None, everything, js=_telling(0), **_LAST)
+    found.select(on.further, None, [found], js=_telling(0), **_QUIET)
+    found.edit(on.keep, None, shown, js=_telling(0), **_QUIET)
 
-    def run(asked: dict[str, Any], *given: Any) -> Any:
-        wanted = _with_filters(_read(asked), given)
-        return _asked(service, wanted), _answered(service, wanted)
 
-    def reopen(asked: dict[str, Any]) -> Any:
-        wanted = _read(asked)
-        return _asked(service, wanted), *_filters_of(service, wanted), _answered(service, wanted)
-
-    def restore(event: gr.EventData) -> Any:
-        return reopen(event._data)
-
-    def further(event: gr.EventData) -> dict[str, Any]:
-        return answer(service, _read(event._data), int(event._data["offset"]))
-
-    def keep(event: gr.EventData) -> dict[str, Any]:
-        return _saved(service, _read(event._data), str(event._data["name"]))
-
-    ask.submit(run, [ask, *filters], [ask, found], **_QUIET)
-    for one in filters:
-        listen = one.release if isinstance(one, gr.Slider) else one.input
-        listen(run, [ask, *filters], [ask, found], **_QUIET)
-    here = "() => [{link: location.search.slice(1)}]"
-    pages.load(reopen, [ask], [ask, *filters, found], js=here, **_QUIET)
-    ask.load(restore, None, [ask, *filters, found], **_QUIET)
-    found.select(further, None, [found], **_QUIET)
-    found.edit(keep, None, [found], **_QUIET)
+def _telling(inputs: int) -> str:
+    """Script that says that an answer is awaited, and hands on what was put in."""
+    return f"(...given) => {{ {_WAIT}; return given.slice(0, {inputs}); }}"
 
 
 def _html(name: str, value: Any) -> gr.HTML:
@@ -70,19 +95,23 @@ def _html(name: str, value: Any) -> gr.HTML:
 
 def _filters() -> list[Any]:
     many: dict[str, Any] = {"multiselect": True, "allow_custom_value": True, "min_width": 200}
-    with gr.Accordion("Filters", open=False, elem_id="filters"):
-        with gr.Row():
-            under = gr.Dropdown([], label="Folder", **many)
-            camera = gr.Dropdown([], label="Camera", **many)
-            tag = gr.Dropdown([], label="Tags (all of them)", **many)
-            kind = gr.Dropdown([], label="Format", **many)
-        with gr.Row():
-            after = gr.Textbox(label="Taken in or after", placeholder="2019-06", min_width=140)
-            before = gr.Textbox(label="Taken in or before", placeholder="2020", min_width=140)
-            shape = gr.Radio(ORIENTATIONS, value="", label="Shape", min_width=260)
-            least = gr.Slider(0, 1, 0, step=0.05, label="Least confidence", min_width=200)
-            diverse = gr.Checkbox(label="Of near copies only the best", min_width=200)
+    with gr.Row():
+        under = gr.Dropdown([], label="Folder", **many)
+        camera = gr.Dropdown([], label="Camera", **many)
+        tag = gr.Dropdown([], label="Tags (all of them)", **many)
+        kind = gr.Dropdown([], label="Format", **many)
+    with gr.Row():
+        after = gr.Textbox(label="Taken in or after", placeholder="2019-06", min_width=140)
+        before = gr.Textbox(label="Taken in or before", placeholder="2020", min_width=140)
+        shape = gr.Radio(ORIENTATIONS, value="", label="Shape", min_width=260)
+        least = gr.Slider(0, 1, 0, step=0.05, label="Least confidence", min_width=200)
+        diverse = gr.Checkbox(label="Of near copies only the best", min_width=200)
     return [under, camera, tag, kind, after, before, shape, least, diverse]
+
+
+def _changes(filters: Sequence[Any]) -> list[Any]:
+    """What tells that a filter is set: of a box for text, that it is done."""
+    return [one.submit if isinstance(one, gr.Textbox) else one.input for one in filters]
 
 
 def _with_filters(asked: Asked, given: Sequence[Any]) -> Asked:
@@ -96,14 +125,21 @@ def _with_filters(asked: Asked, given: Sequence[Any]) -> Asked:
         after=(after or "").strip(),
         before=(before or "").strip(),
         orientation=shape or "",
-        min_confidence=float(least or 0),
+        min_confidence=min(max(float(least or 0), 0.0), 1.0),
         diverse=bool(diverse),
     )
 
 
+def _labelled(asked: Asked) -> Any:
+    return gr.update(label=f"Filters ({asked.narrowed})" if asked.narrowed else "Filters")
+
+
 def _filters_of(service: Service, asked: Asked) -> list[Any]:
     """The filters as they are asked for, with what each can be set to now."""
-    known = service.facets()
+    try:
+        known = service.facets()
+    except RwkvSearchError:  # the answer says it
+        return [gr.skip() for _ in range(9)]
     return [
         gr.update(value=[*asked.under], choices=_choices(known.folders)),
         gr.update(value=[*asked.camera], choices=_choices(known.cameras)),
@@ -123,39 +159,11 @@ def _choices(counted: Sequence[tuple[Any, int]]) -> list[tuple[str, str]]:
     return [(f"{value} ({number:,})", value) for value, number in told if value.isprintable()]
 
 
-def _read(asked: Any) -> Asked:
-    """What a browser says that it is asked; nothing, if that makes no sense."""
+def _read(asked: Any) -> tuple[Asked, str | None]:
+    """What a browser says that it is asked; if that makes no sense nothing, and why."""
     try:
-        return Asked.from_link(str(asked["link"]))
-    except (RwkvSearchError, KeyError, TypeError):
-        return Asked()
-
-
-def _asked(service: Service, asked: Asked) -> dict[str, Any]:
-    said: dict[str, Any] = {"link": asked.to_link(), "picture": None}
-    if asked.like is not None:
-        shape = shapes_of(service.library, [asked.like]).get(asked.like)
-        paths = service.library.paths_of([asked.like]).get(asked.like)
-        if shape and paths:
-            said["picture"] = {"hash": shape.content_hash, "name": paths[0].name}
-    return said
-
-
-def _answered(service: Service, asked: Asked) -> dict[str, Any]:
-    names = [album.name for album in read_albums(service.library)]
-    return answer(service, asked) | {"albums": names}
-
-
-def _saved(service: Service, asked: Asked, name: str) -> dict[str, Any]:
-    """Keep what is asked as an album, and show it; in `error` why it cannot be."""
-    try:
-        query = to_query(service, asked)
-        if query is not None:
-            with service.engine() as engine:
-                kept = without_pictures(query, engine.encoder.encode_images)
-                text = query_to_json(kept, engine.encoder.model_id)
-            save_album(service.library, name, text)
-            vote(service.library, name, asked.liked, asked.disliked)
+        return Asked.from_link(str(asked["link"])), None
     except RwkvSearchError as error:
-        return _answered(service, asked) | {"error": str(error)}
-    return _answered(service, Asked(album=name)) | {"saved": f"Kept as the album {name!r}."}
+        return Asked(), str(error)
+    except (KeyError, TypeError):
+        return Asked(), None

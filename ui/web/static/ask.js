@@ -6,17 +6,20 @@ const chips = form.querySelector(".chips");
 const note = element.querySelector(".note");
 const recent = element.querySelector("datalist");
 const previews = new Map();
+const FILTERS = ["under", "camera", "format", "tag", "orientation", "after", "before", "min_confidence", "diverse"];
 
 const asked = () => new URLSearchParams((props.value || {}).link || "");
 
-function submit(change) {
+// With `anywhere` the filters are those of the new question, else those that are set stay.
+function submit(change, anywhere = false) {
   const link = asked();
+  if (anywhere) for (const name of FILTERS) link.delete(name);
   change(link);
   link.delete("image");
   props.value = { ...props.value, link: link.toString() };
   draw();
   note.textContent = "";
-  trigger("submit", { link: link.toString() });
+  trigger(anywhere ? "undo" : "submit", { link: link.toString() });
 }
 
 // Another thing to look for: what was said of the hits before says nothing of it.
@@ -59,10 +62,13 @@ async function give(picture) {
       headers: { "Content-Type": "application/octet-stream" },
     });
     previews.set(found.upload, URL.createObjectURL(picture));
+    const typed = words.dataset.typed && words.value.trim();
+    delete words.dataset.typed;
     submit((link) => {
       anew(link);
       link.delete("like");
       link.set("upload", found.upload);
+      if (typed) link.set("q", typed);
     });
   } catch (error) {
     note.textContent = error.message;
@@ -145,11 +151,11 @@ document.addEventListener("keydown", (event) => {
 // From the hits: another question, or the same one with votes.
 document.addEventListener("rwkvsearch:ask", (event) => {
   delete words.dataset.typed;
-  submit(event.detail);
+  submit(event.detail.change, event.detail.anywhere);
 });
 window.addEventListener("popstate", () => {
   delete words.dataset.typed;
-  trigger("load", { link: location.search.slice(1) });
+  trigger("undo", { link: location.search.slice(1), back: true });
 });
 watch("value", draw);
 suggest();

@@ -1,43 +1,81 @@
 // The hits: a grid that fills its rows, and a large view of one picture.
 const status = element.querySelector(".status");
+const pending = element.querySelector(".pending");
 const banner = element.querySelector(".banner");
 const grid = element.querySelector(".grid");
 const more = element.querySelector(".more");
 const dialog = element.querySelector("dialog");
 const hits = [];
 let answer = {};
-let shown = -1;
+let shown = -1; // of the hits, the one that is large
+let onward = false; // whether the next hits are awaited by the large view
+let pushed = 0; // when, and for which question, the history last grew
+let wanted = "";
 
-const ask = (change) => document.dispatchEvent(new CustomEvent("rwkvsearch:ask", { detail: change }));
-const link = () => new URLSearchParams(answer.link || "");
+const ask = (change, anywhere = false) =>
+  document.dispatchEvent(new CustomEvent("rwkvsearch:ask", { detail: { change, anywhere } }));
 const percent = (share) => `${Math.round(100 * share)} %`;
 
 function draw() {
-  answer = props.value || {};
-  if (!answer.hits) return;
-  if (!answer.offset) hits.length = 0;
-  hits.splice(answer.offset, Infinity, ...answer.hits);
-  if (!answer.offset) grid.replaceChildren();
+  const now = props.value || {};
+  if (!now.hits) return;
+  settle();
+  if (now.offset && (now.link !== answer.link || now.offset !== hits.length)) return; // of the question before
+  answer = now.offset ? { ...answer, more: now.more, error: now.error } : now;
+  hits.splice(now.offset, Infinity, ...now.hits);
+  if (!now.offset) grid.replaceChildren();
   const first = grid.childElementCount;
-  grid.append(...answer.hits.map((hit, at) => card(hit, first + at)));
+  grid.append(...now.hits.map((hit, at) => card(hit, first + at)));
   if (!first && grid.firstChild) grid.firstChild.tabIndex = 0;
+  drawMore();
+  drawBanner();
+  if (now.offset) goOn();
+  else drawQuestion();
+  element.dataset.drawn = answer.number;
+}
+
+function drawQuestion() {
+  drawStatus();
+  document.title = [title(), "rwkvsearch"].filter(Boolean).join(" – ");
+  const image = Number(new URLSearchParams(location.search).get("image"));
+  if (answer.back) {
+    // The address may say the same in another order, or something that is not known.
+    history.replaceState(history.state, "", address(image));
+    wanted = matter();
+    if (image) open(image);
+    else if (dialog.open) dialog.close();
+    return;
+  }
+  if (address() === location.pathname + location.search) return;
+  const steps = matter() === wanted && performance.now() - pushed < 1500; // a filter that is moved
+  history[steps ? "replaceState" : "pushState"](null, "", address());
+  pushed = performance.now();
+  wanted = matter();
+}
+
+// The address of what is shown; what Gradio reads, such as __theme, stays in it.
+function address(image) {
+  const parts = new URLSearchParams(answer.link);
+  for (const [name, value] of new URLSearchParams(location.search)) if (name.startsWith("__")) parts.append(name, value);
+  if (image) parts.set("image", image);
+  return location.pathname + (parts.size ? `?${parts}` : "");
+}
+
+function matter() {
+  const link = new URLSearchParams(answer.link);
+  return JSON.stringify(["q", "like", "upload", "album", "liked", "disliked"].map((name) => link.getAll(name)));
+}
+
+function title() {
+  const link = new URLSearchParams(answer.link);
+  if (answer.album) return answer.album;
+  return [answer.q, (link.has("like") || link.has("upload")) && "like a picture"].filter(Boolean).join(", ");
+}
+
+function drawMore() {
   more.hidden = !answer.more;
   more.disabled = false;
   more.textContent = "More";
-  if (!answer.offset) {
-    drawStatus();
-    drawBanner();
-    const wanted = link();
-    const here = new URLSearchParams(location.search);
-    const image = here.get("image");
-    here.delete("image");
-    for (const name of [...here.keys()]) if (name.startsWith("__")) here.delete(name);
-    if (here.toString() !== wanted.toString())
-      history.pushState(null, "", wanted.size ? `?${wanted}` : location.pathname);
-    document.title = answer.q ? `${answer.q} – rwkvsearch` : "rwkvsearch";
-    if (image) open(Number(image));
-  }
-  element.dataset.drawn = String(Number(element.dataset.drawn || 0) + 1);
 }
 
 function drawStatus() {
@@ -46,8 +84,9 @@ function drawStatus() {
   const parts = [];
   if (kind === "newest") parts.push(`${among} pictures, the latest first`);
   if (kind === "search") parts.push(`Best of ${among} pictures`, `${(ms.encode + ms.search).toFixed(0)} ms`);
+  const clear = answer.narrowed ? el("button", { class: "clear", onclick: () => ask(() => {}, true) }, "Clear filters") : null;
   status.replaceChildren(
-    el("span", { title: ms ? `words ${ms.encode} ms, search ${ms.search} ms; ${answer.how}` : "" }, parts.join(" · ")),
+    el("span", { class: "said" }, el("span", { title: ms ? `words ${ms.encode} ms, search ${ms.search} ms; ${answer.how}` : "" }, parts.join(" · ")), clear),
     el("span", { class: "albums" }, ...albums()),
   );
 }
@@ -64,7 +103,7 @@ function albums() {
           ask((now) => {
             for (const key of [...now.keys()]) now.delete(key);
             if (name !== current) now.set("album", name);
-          }),
+          }, true),
       },
       name,
     ),
@@ -93,22 +132,65 @@ function drawBanner() {
   else if (!hits.length && answer.kind === "newest")
     lines.push(answer.size ? "No picture passes these filters." : "The library is empty: run `rwkvsearch index FOLDER`.");
   if (answer.saved) lines.push(answer.saved);
-  banner.textContent = lines.join(" ");
-  banner.hidden = !lines.length;
-  banner.classList.toggle("error", Boolean(answer.error));
+  say(lines.join(" "), Boolean(answer.error));
 }
+
+function say(text, wrong = false, ...children) {
+  banner.replaceChildren(text, ...children);
+  banner.hidden = !text;
+  banner.classList.toggle("error", wrong);
+}
+
+// An answer that takes a while is announced; one that does not come is told, whatever the reason.
+let waits = 0; // the number of the wait; 0: for nothing
+let asking = 0;
+
+document.addEventListener("rwkvsearch:waiting", () => {
+  const mine = (waits = ++asking);
+  setTimeout(() => waits === mine && pending.classList.add("on"), 150);
+  setTimeout(() => lookAfter(mine, false), 3000);
+});
+
+pending.firstChild.animate([{ marginLeft: "-30%" }, { marginLeft: "100%" }], { duration: 1200, iterations: Infinity });
+
+function settle() {
+  waits = 0;
+  pending.classList.remove("on");
+}
+
+async function lookAfter(mine, ended) {
+  if (waits !== mine) return;
+  let trouble = ended && "The server did not answer this; its log says why.";
+  try {
+    await fetched("/api/v1/health/live");
+  } catch (error) {
+    trouble = error instanceof TypeError ? "The server does not answer: is `rwkvsearch serve` still running?" : error.message;
+  }
+  if (waits !== mine) return;
+  if (!trouble) return void setTimeout(() => lookAfter(mine, false), 3000);
+  settle();
+  drawMore();
+  onward = false;
+  say(`${trouble} `, true, el("button", { onclick: () => ask(() => {}) }, "Ask again"));
+}
+
+new PerformanceObserver((list) => {
+  const ended = list.getEntries().some((one) => one.name.includes("/gradio_api/run/"));
+  if (ended && waits) setTimeout(lookAfter, 700, waits, true);
+}).observe({ type: "resource" });
 
 function card(hit, at) {
   const ratio = Math.min(Math.max(hit.width / hit.height, 0.5), 2.5);
   const sure = hit.confidence === undefined ? null : el("span", { class: `sure ${hit.confidence >= 0.5 ? "yes" : "no"}` }, percent(hit.confidence));
   const picture = el("img", { src: thumb(hit.hash), alt: hit.name, loading: at < 12 ? "eager" : "lazy", decoding: "async" });
-  picture.addEventListener("error", () => made.classList.add("lost"));
+  picture.addEventListener("load", () => made.classList.remove("loading"));
+  picture.addEventListener("error", () => made.classList.replace("loading", "lost"));
   const said = hit.score === undefined ? "" : `\nconfidence ${percent(hit.confidence)}, score ${hit.score.toFixed(3)}`;
   const vote = (answer.liked || []).includes(hit.id) ? "liked" : "";
   const made = el(
     "a",
     {
-      class: `card ${vote}`,
+      class: `card loading ${vote}`,
       href: `?image=${hit.id}`,
       tabindex: -1,
       title: `${hit.path}${said}`,
@@ -157,12 +239,15 @@ grid.addEventListener("keydown", (event) => {
   cards[to].focus();
 });
 
-more.addEventListener("click", () => {
+function askFurther() {
+  if (more.hidden || more.disabled) return;
   more.disabled = true;
   more.textContent = "Looking …";
   trigger("select", { link: answer.link, offset: hits.length });
-});
-new IntersectionObserver((seen) => seen[0].isIntersecting && !more.hidden && !more.disabled && hits.length < 480 && more.click(), {
+}
+
+more.addEventListener("click", askFurther);
+new IntersectionObserver((seen) => seen[0].isIntersecting && hits.length < 480 && askFurther(), {
   rootMargin: "600px",
 }).observe(more);
 
@@ -186,8 +271,7 @@ async function vote(hit, way) {
       const headers = { "Content-Type": "application/json" };
       await fetched(address, had ? { method: "DELETE" } : { method: "PUT", body, headers });
     } catch (error) {
-      banner.textContent = error.message;
-      banner.hidden = false;
+      return say(error.message, true);
     }
     return ask(() => {});
   }
@@ -207,31 +291,42 @@ const part = (name) => dialog.querySelector(`.${name}`);
 
 async function open(id) {
   shown = hits.findIndex((hit) => hit.id === id);
-  let hit = hits[shown];
+  const known = hits[shown];
+  dialog.dataset.id = id;
+  if (known) showLarge(known);
+  const mine = () => dialog.dataset.id === String(id) && (dialog.open || !known);
   try {
     const facts = await fetched(`/api/v1/images/${id}`);
-    hit = { ...hit, ...facts, id, hash: facts.content_hash };
+    const first = facts.files[0];
+    const hit = { name: first && first.path.split("/").pop(), path: first && first.path, ...known, ...facts, id, hash: facts.content_hash };
+    if (!mine()) return;
+    if (known) part("facts").replaceChildren(...factsOf(hit));
+    else showLarge(hit);
   } catch (error) {
-    if (!hit) {
-      banner.textContent = error.message;
-      banner.hidden = false;
-      return;
-    }
+    if (!mine()) return;
+    if (known) part("facts").replaceChildren(...factsOf(known), el("p", { class: "wrong" }, reason(error)));
+    else say(reason(error), true);
   }
+}
+
+const reason = (error) => (error instanceof TypeError ? "The server does not answer." : error.message);
+
+function showLarge(hit) {
   drawLarge(hit);
   if (!dialog.open) dialog.showModal();
+  history.replaceState(history.state, "", address(hit.id));
 }
 
 function drawLarge(hit) {
   const large = el("img", { src: thumb(hit.hash, 1600), alt: hit.name || "", style: { aspectRatio: `${hit.width} / ${hit.height}` } });
   large.style.width = `min(100%, ${3 * hit.width}px, calc(94dvh * ${(hit.width / hit.height).toFixed(4)}))`;
   large.style.backgroundImage = `url("${thumb(hit.hash)}")`;
+  large.addEventListener("error", () => large.replaceWith(el("p", { class: "missing" }, `${hit.name || "This picture"} cannot be read now.`)));
   part("picture").replaceChildren(large);
   part("name-of").textContent = hit.name || "";
-  part("prev").disabled = shown <= 0;
-  part("next").disabled = shown < 0 || shown >= hits.length - 1;
+  drawSteps();
   const votes = answer.kind === "search" ? [voting(hit, "liked", "Like"), voting(hit, "disliked", "Not this")] : [];
-  const why = answer.kind === "search" && hit.score !== undefined ? [button("Why this picture", (event) => explain(hit, large, event.target))] : [];
+  const why = answer.why && hit.score !== undefined ? [button("Why this picture", (event) => explain(hit, large, event.target))] : [];
   part("actions").replaceChildren(
     button("More like this", () => like(hit)),
     ...why,
@@ -241,7 +336,12 @@ function drawLarge(hit) {
     ...votes,
   );
   part("words").replaceChildren();
-  part("facts").replaceChildren(...facts(hit));
+  part("facts").replaceChildren(...factsOf(hit));
+}
+
+function drawSteps() {
+  part("prev").disabled = shown <= 0;
+  part("next").disabled = shown < 0 || (shown >= hits.length - 1 && !answer.more);
 }
 
 const button = (label, onclick) => el("button", { onclick }, label);
@@ -255,7 +355,7 @@ function voting(hit, way, label) {
   return el("button", { "aria-pressed": String(pressed), onclick: sent }, label);
 }
 
-function facts(hit) {
+function factsOf(hit) {
   const rows = [];
   const row = (name, ...values) => values.filter(Boolean).length && rows.push(el("dt", {}, name), el("dd", {}, ...values));
   if (hit.score !== undefined) row("Fits", `confidence ${percent(hit.confidence)}, score ${hit.score.toFixed(3)}`);
@@ -271,11 +371,22 @@ function facts(hit) {
 }
 
 async function explain(hit, large, pressed) {
-  const showing = large.dataset.why;
-  large.dataset.why = showing ? "" : "1";
+  const showing = pressed.getAttribute("aria-pressed") === "true";
   pressed.setAttribute("aria-pressed", String(!showing));
-  const asked = link();
-  large.src = showing ? thumb(hit.hash, 1600) : `/api/v1/images/${hit.id}/why?${asked}`;
+  if (showing) return void (large.src = thumb(hit.hash, 1600));
+  pressed.disabled = true;
+  part("words").replaceChildren();
+  try {
+    const source = `/api/v1/images/${hit.id}/why`;
+    const said = await fetched(`${source}.json?${answer.why}`);
+    large.src = `${source}?${answer.why}`;
+    await large.decode();
+    part("words").replaceChildren(el("p", { class: "reason" }, said.words));
+  } catch (error) {
+    pressed.setAttribute("aria-pressed", "false");
+    part("words").replaceChildren(el("p", { class: "wrong" }, reason(error)));
+  }
+  pressed.disabled = false;
 }
 
 async function tell(hit, pressed) {
@@ -287,7 +398,7 @@ async function tell(hit, pressed) {
     );
     part("words").replaceChildren(el("ul", {}, ...texts));
   } catch (error) {
-    part("words").replaceChildren(el("p", {}, error.message));
+    part("words").replaceChildren(el("p", { class: "wrong" }, reason(error)));
   }
   pressed.disabled = false;
 }
@@ -300,18 +411,53 @@ function searchFor(text) {
   });
 }
 
-const step = (by) => hits[shown + by] && open(hits[shown + by].id);
+function step(by) {
+  if (hits[shown + by]) return open(hits[shown + by].id);
+  if (by > 0 && shown >= 0 && answer.more) {
+    onward = true;
+    askFurther();
+  }
+}
+
+// The hits behind the last are there: the large view goes on, if it has waited for them.
+function goOn() {
+  drawSteps();
+  if (onward && dialog.open) step(1);
+  onward = false;
+}
+
 part("prev").addEventListener("click", () => step(-1));
 part("next").addEventListener("click", () => step(1));
 part("close").addEventListener("click", () => dialog.close());
 dialog.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.key === "ArrowLeft") step(-1);
   if (event.key === "ArrowRight") step(1);
+  const hit = hits[shown];
+  if (!hit) return;
+  if (event.key === "m") like(hit);
+  const way = { l: "liked", d: "disliked" }[event.key];
+  if (way && answer.kind === "search") {
+    dialog.close();
+    vote(hit, way);
+  }
 });
 dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
 dialog.addEventListener("close", () => {
+  onward = false;
+  history.replaceState(history.state, "", address());
   const found = shown >= 0 && grid.children[shown];
   if (found) found.focus();
+});
+
+let touched = null;
+part("picture").addEventListener("touchstart", (event) => (touched = event.touches.length === 1 ? event.touches[0] : null), { passive: true });
+part("picture").addEventListener("touchend", (event) => {
+  if (!touched) return;
+  const across = event.changedTouches[0].clientX - touched.clientX;
+  const down = event.changedTouches[0].clientY - touched.clientY;
+  touched = null;
+  if (Math.abs(across) > 50 && Math.abs(across) > 2 * Math.abs(down)) step(across > 0 ? -1 : 1);
 });
 
 watch("value", draw);
