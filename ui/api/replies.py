@@ -24,8 +24,7 @@ class AsciiJson(JSONResponse):
 
 
 def reply(value: Any, status: int = 200) -> Response:
-    """A dataclass as JSON; ASCII only, so that undecodable bytes of a name pass as surrogates."""
+    """A dataclass, or what JSON has, as such JSON."""
     if is_dataclass(value) and not isinstance(value, type):
         value = asdict(value)
-    headers = {"Cache-Control": "no-store"}
-    return Response(json.dumps(value), status, headers, media_type="application/json")
+    return AsciiJson(value, status)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from .conftest import PHOTOS, Server, Visitor, command, serving, visiting
+from .conftest import PATIENCE, PHOTOS, Server, Visitor, command, serving, visiting
 
 pytestmark = pytest.mark.browser
 
@@ -57,8 +57,12 @@ def copy_of(page: Any, button: Any) -> str:
     """What a button copies."""
     page.evaluate("navigator.clipboard.writeText('')")
     button.click()
-    page.wait_for_function("navigator.clipboard.readText()")
-    text: str = page.evaluate("navigator.clipboard.readText()")
+    text = ""
+    for _ in range(PATIENCE // 50):
+        text = page.evaluate("navigator.clipboard.readText()")
+        if text:
+            break
+        page.wait_for_timeout(50)
     return text
 
 
