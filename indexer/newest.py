@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from sqlalchemy import bindparam, exists, func, select
 
@@ -12,7 +12,7 @@ from rwkvsearch.indexer.tables import FileRow, ImageRow
 
 
 def newest_images(
-    library: Library, k: int, offset: int = 0, among: Sequence[int] | None = None
+    library: Library, k: int, offset: int = 0, among: Iterable[int] | None = None
 ) -> list[int]:
     """The ids of the `k` images with a live file behind the first `offset`, of `among` if given.
 

@@ -37,7 +37,7 @@ def mount(app: FastAPI, pages: gr.Blocks) -> FastAPI:
     look = gr.themes.Base(primary_hue="indigo", neutral_hue="slate", font=_FONTS, font_mono=_MONO)
     with warnings.catch_warnings():  # several pages exclude what is switched off anyway
         warnings.filterwarnings("ignore", "SSR mode")
-        return gr.mount_gradio_app(
+        gr.mount_gradio_app(
             app,
             pages,
             path="/",
@@ -51,3 +51,4 @@ def mount(app: FastAPI, pages: gr.Blocks) -> FastAPI:
             theme=look,
             css=read_static("page.css"),
         )
+    return app
