@@ -12,6 +12,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,8 @@ class TextCache:
         self._file = file
         self._model_id = model_id
         self._dim = dim
+        self._lock, self._writing = Lock(), Lock()
+        self._unwritten: dict[bytes, Floats] = {}
 
     def embed(self, texts: Sequence[str], encode: Callable[[list[str]], Floats]) -> Floats:
         """Return `[B, D]`: what is kept, and what `encode` says of the others, which is kept.
@@ -49,7 +52,7 @@ class TextCache:
         if missing:
             new = encode([texts[row] for row in missing])
             known |= {keys[row]: embedding for row, embedding in zip(missing, new, strict=True)}
-            self._write({keys[row]: known[keys[row]] for row in missing})
+            self._keep({keys[row]: known[keys[row]] for row in missing})
         return np.stack([known[key] for key in keys])
 
     def _key(self, text: str) -> bytes:
@@ -68,6 +71,19 @@ class TextCache:
                     if len(data) == 4 * self._dim:
                         found[key] = np.frombuffer(data, "<f4").astype(np.float32)
         return found
+
+    def _keep(self, new: dict[bytes, Floats]) -> None:
+        """Write them, or leave them to the thread that is writing: SQLite would poll for a turn."""
+        with self._lock:
+            self._unwritten |= new
+        for _ in range(2):  # again for what came meanwhile, but nobody serves the others for long
+            if self._unwritten and self._writing.acquire(blocking=False):
+                try:
+                    with self._lock:
+                        batch, self._unwritten = self._unwritten, {}
+                    self._write(batch)
+                finally:
+                    self._writing.release()
 
     def _write(self, new: dict[bytes, Floats]) -> None:
         with suppress(sqlite3.Error, OSError):
