@@ -35,6 +35,12 @@ def build(service: Service) -> gr.Blocks:
 def mount(app: FastAPI, pages: gr.Blocks) -> FastAPI:
     """Put the pages at the root of `app`, behind all routes that it has already."""
     look = gr.themes.Base(primary_hue="indigo", neutral_hue="slate", font=_FONTS, font_mono=_MONO)
+    look.set(  # readable: 4.5 to 1 at least
+        body_text_color_subdued="*neutral_500",
+        block_info_text_color="*neutral_500",
+        input_placeholder_color="*neutral_500",
+        input_placeholder_color_dark="*neutral_400",
+    )
     with warnings.catch_warnings():  # several pages exclude what is switched off anyway
         warnings.filterwarnings("ignore", "SSR mode")
         gr.mount_gradio_app(

@@ -103,9 +103,9 @@ def _filters() -> list[Any]:
     with gr.Row():
         after = gr.Textbox(label="Taken in or after", placeholder="2019-06", min_width=140)
         before = gr.Textbox(label="Taken in or before", placeholder="2020", min_width=140)
-        shape = gr.Radio(ORIENTATIONS, value="", label="Shape", min_width=260)
-        least = gr.Slider(0, 1, 0, step=0.05, label="Least confidence", min_width=200)
-        diverse = gr.Checkbox(label="Of near copies only the best", min_width=200)
+        shape = gr.Radio(ORIENTATIONS, value="", label="Shape", min_width=380)
+        least = gr.Slider(0, 1, 0, step=0.05, label="Least confidence", min_width=240)
+        diverse = gr.Checkbox(label="No near copies", min_width=140)
     return [under, camera, tag, kind, after, before, shape, least, diverse]
 
 

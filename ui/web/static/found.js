@@ -373,18 +373,21 @@ function factsOf(hit) {
 async function explain(hit, large, pressed) {
   const showing = pressed.getAttribute("aria-pressed") === "true";
   pressed.setAttribute("aria-pressed", String(!showing));
-  if (showing) return void (large.src = thumb(hit.hash, 1600));
-  pressed.disabled = true;
   part("words").replaceChildren();
+  if (showing) return part("picture").replaceChildren(large);
+  pressed.disabled = true;
+  const source = `/api/v1/images/${hit.id}/why`;
   try {
-    const source = `/api/v1/images/${hit.id}/why`;
     const said = await fetched(`${source}.json?${answer.why}`);
-    large.src = `${source}?${answer.why}`;
-    await large.decode();
-    part("words").replaceChildren(el("p", { class: "reason" }, said.words));
+    const map = el("img", { class: "why", src: `${source}?${answer.why}`, alt: `What fits in ${hit.name}: ${said.words}` });
+    await map.decode();
+    if (pressed.isConnected) {
+      part("picture").replaceChildren(map);
+      part("words").replaceChildren(el("p", { class: "reason" }, said.words));
+    }
   } catch (error) {
     pressed.setAttribute("aria-pressed", "false");
-    part("words").replaceChildren(el("p", { class: "wrong" }, reason(error)));
+    if (pressed.isConnected) part("words").replaceChildren(el("p", { class: "wrong" }, reason(error)));
   }
   pressed.disabled = false;
 }
