@@ -1,7 +1,9 @@
 """Files that are replaced whole or not at all, and names that may be no files."""
 
+import errno
 import io
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -40,6 +42,19 @@ def expanded(name: str) -> Path:
     with suppress(RuntimeError):
         return Path(name).expanduser()
     return Path(name)
+
+
+def open_file(path: Path) -> BinaryIO:
+    """Open a file to read its bytes; `OSError` for what is none, such as a pipe, never a wait."""
+    stream = open(path, "rb", opener=_at_once)  # noqa: PTH123, SIM115
+    if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+        stream.close()
+        raise FileNotFoundError(errno.ENOENT, "not a file", str(path))
+    return stream
+
+
+def _at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def is_file(path: Path) -> bool:

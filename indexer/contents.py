@@ -13,7 +13,7 @@ from typing import BinaryIO, NamedTuple
 from sqlalchemy import bindparam, select
 
 from rwkvsearch.data.errors import NotThere
-from rwkvsearch.data.files import NamedBytes
+from rwkvsearch.data.files import NamedBytes, open_file
 from rwkvsearch.data.members import read_member
 from rwkvsearch.indexer.found import Stat
 from rwkvsearch.indexer.library import Library
@@ -69,7 +69,7 @@ class _Place(NamedTuple):
 
     def open(self) -> tuple[BinaryIO, Stat]:
         if self.offset is None:
-            stream = self.path.open("rb")
+            stream = open_file(self.path)
             return stream, Stat.of(os.fstat(stream.fileno()))
         data = NamedBytes(read_member(self.root, self.offset, self.stat.size), str(self.path))
         return data, Stat.of(self.root.stat())._replace(size=len(data.getbuffer()))

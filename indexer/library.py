@@ -21,6 +21,7 @@ from sqlalchemy import Engine, exists, func, select
 from sqlalchemy.orm import Session
 
 from rwkvsearch.data.errors import LibraryBusy, LibraryError
+from rwkvsearch.data.files import open_file
 from rwkvsearch.data.members import read_member
 from rwkvsearch.indexer.catalog import WRITES, library_errors, open_catalog
 from rwkvsearch.indexer.stats import LibraryStats, read_stats
@@ -242,7 +243,7 @@ class Library:
         for root, path, offset, size in rows:
             with suppress(OSError):
                 if offset is None:
-                    return (root / path).open("rb")
+                    return open_file(root / path)
                 return io.BytesIO(read_member(root, offset, size))
         names = ", ".join(str(root / path) for root, path, *_ in rows) or f"image {image_id}"
         raise LibraryError(
