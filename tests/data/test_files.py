@@ -13,4 +13,4 @@ def test_a_pipe_is_no_file_and_is_not_waited_for(tmp_path: Path) -> None:
             open_file(path)
     (tmp_path / "file").write_bytes(b"bytes")
     with open_file(tmp_path / "file") as stream:
-        assert (stream.read(), stream.name) == (b"bytes", tmp_path / "file")
+        assert (stream.read(), str(stream.name)) == (b"bytes", str(tmp_path / "file"))
