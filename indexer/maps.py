@@ -150,7 +150,9 @@ def _origin(model: ModelInfo) -> list[object]:
 def _is_sound(one: CollectionMap) -> bool:
     rows = len(one.ids)
     return (
-        (one.ids.dtype, one.points.dtype, one.how.dtype) == (np.int64, np.float32, np.uint8)
+        one.ids.dtype == np.int64
+        and one.points.dtype == np.float32
+        and one.how.dtype == np.uint8
         and (one.ids.shape, one.points.shape, one.how.shape) == ((rows,), (rows, 2), (rows,))
         and bool((np.diff(one.ids) > 0).all())
         and bool(((one.points >= 0) & (one.points <= 1)).all())

@@ -138,10 +138,10 @@ def test_hostile_names_are_texts(browser: Any, address: str) -> None:
     box = canvas.bounding_box()
     seen = set()
     for step in range(0, 400):  # over the whole map
-        x, y = 340 + 30 * (step % 20), 30 + 30 * (step // 20)
+        x, y = 270 + 35 * (step % 20), 10 + 32 * (step // 20)
         page.mouse.move(box["x"] + x, box["y"] + y)
         if canvas.evaluate("c => c.classList.contains('over')"):
-            page.wait_for_selector("#map .tip", state="visible")
+            page.wait_for_timeout(150)  # its name is fetched
             seen.add(page.locator("#map .tip span").text_content())
         if HOSTILE in seen:
             break

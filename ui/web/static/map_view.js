@@ -10,7 +10,7 @@ function bytesOf(text) {
 function readPoints(found) {
   const ids = new Float64Array(found.ids);
   for (let i = 1; i < ids.length; i++) ids[i] += ids[i - 1];
-  const [x, y] = [found.x, found.y].map((text) => Float32Array.from(new Uint16Array(bytesOf(text).buffer), (v) => v / 65535));
+  const [x, y] = [found.x, found.y].map((text) => Float32Array.from(new Uint16Array(bytesOf(text).buffer), (v) => v / 65536)); // below 1, so each is in a cell
   return { ids, x, y };
 }
 
