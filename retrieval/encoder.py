@@ -123,6 +123,10 @@ class Encoder:
         """Return the embeddings `[B, D]` of pixels `[B, 3, S, S]`."""
         return self._encode(self._model.image, pixels, self.config.image.rows**2)
 
+    def encode_features(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the embeddings `[B, D]` of pixels `[B, 3, S, S]` before normalisation."""
+        return self._run(self._model.image, pixels, self.config.image.rows**2)
+
     def encode_patches(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
         """Return the patch tokens `[B, T, D]` of RGB images of any size, row by row.
 

@@ -120,15 +120,61 @@ def top_k_accuracy(
 
     Raises `ModelError` for embeddings that are not finite, `ValueError` for shapes that do not fit.
     """
+    ranks = class_ranks(image_embeddings, class_embeddings, labels, ties, block=block).ranks
+    return _shares(ranks, ks, key="top{}")
+
+
+@dataclass(frozen=True)
+class ClassRanks:
+    """For each image the rank of its own class, 0 the best, and the best of the others, `[I]`."""
+
+    ranks: Ids
+    rivals: Ids
+
+
+def class_ranks(
+    image_embeddings: Floats,
+    class_embeddings: Floats,
+    labels: Ids,
+    ties: Ties = "pessimistic",
+    *,
+    block: int = 256,
+) -> ClassRanks:
+    """Where the class of each image stands among all. Arguments and errors as `top_k_accuracy`."""
     images, classes = _finite(image_embeddings), _finite(class_embeddings)
     if images.shape[1] != classes.shape[1] or labels.shape != (len(images),):
         raise ValueError(f"{images.shape} images, {classes.shape} classes, {labels.shape} labels")
-    if not len(labels) or labels.min() < 0 or labels.max() >= len(classes):
-        raise ValueError(f"labels must be at least one, each in 0..{len(classes) - 1}")
     margin = _margin(ties, COSINE_ROUNDING)
-    class_ids = np.arange(len(classes))
-    ranks = _ranks(lambda q: images[q] @ classes.T, labels, class_ids, margin, block)
-    return _shares(ranks, ks, key="top{}")
+    return _class_ranks(lambda q: images[q] @ classes.T, labels, len(classes), margin, block)
+
+
+def class_ranks_from_scores(scores: Floats, labels: Ids, ties: Ties = "pessimistic") -> ClassRanks:
+    """The same from scores `[I, K]`; here only equal scores are ties."""
+    table = _finite(scores)
+    if labels.shape != (len(table),):
+        raise ValueError(f"{table.shape} scores, {labels.shape} labels")
+    return _class_ranks(lambda q: table[q], labels, table.shape[1], _margin(ties, 0.0))
+
+
+def _class_ranks(
+    score_rows: Callable[[slice], Scores],
+    labels: Ids,
+    classes: int,
+    margin: float,
+    block: int = 256,
+) -> ClassRanks:
+    if not len(labels) or labels.min() < 0 or labels.max() >= classes:
+        raise ValueError(f"labels must be at least one, each in 0..{classes - 1}")
+    ranks, rivals = np.empty((2, len(labels)), dtype=np.int64)
+    for start in range(0, len(labels), block):
+        rows = slice(start, start + block)
+        scores = np.array(score_rows(rows))
+        own = np.arange(len(scores)), labels[rows]
+        best = scores[own][:, None].copy()
+        scores[own] = -np.inf
+        ranks[rows] = (scores - best >= margin).sum(axis=1)
+        rivals[rows] = scores.argmax(axis=1)
+    return ClassRanks(ranks, rivals)
 
 
 def _ranks(

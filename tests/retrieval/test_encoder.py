@@ -144,3 +144,15 @@ def test_cuda_equals_cpu(installed: str, pictures: list[Image.Image]) -> None:
     cpu, cuda = (Encoder.load(installed, device=device) for device in ("cpu", "cuda"))
     np.testing.assert_allclose(cuda.encode_images(pictures), cpu.encode_images(pictures), atol=1e-4)
     np.testing.assert_allclose(cuda.encode_texts(TEXTS), cpu.encode_texts(TEXTS), atol=1e-4)
+
+
+def test_features_are_embeddings_before_normalisation(
+    encoder: Encoder, pictures: list[Image.Image]
+) -> None:
+    pixels = np.stack([encoder.preprocess(picture) for picture in pictures])
+    features = encoder.encode_features(pixels)
+    lengths = np.linalg.norm(features, axis=1, keepdims=True)
+    assert np.ptp(lengths) > 1e-3
+    np.testing.assert_allclose(features / lengths, encoder.encode_pixels(pixels), atol=1e-6)
+    patches = encoder.encode_patches(pictures)
+    np.testing.assert_allclose(features, patches.mean(axis=1), atol=1e-5)

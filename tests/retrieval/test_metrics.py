@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from rwkvsearch.data.errors import ModelError
 from rwkvsearch.retrieval.metrics import (
     class_embeddings,
+    class_ranks,
+    class_ranks_from_scores,
     recall_at_k,
     recall_from_scores,
     top_k_accuracy,
@@ -197,3 +199,23 @@ def test_class_is_the_normalised_mean_of_its_names() -> None:
         class_embeddings(names, np.array([0, 0, 2]))
     opposite = class_embeddings(np.array([[1.0, 0.0], [-1.0, 0.0]]), np.array([0, 0]))
     np.testing.assert_array_equal(opposite, [[0.0, 0.0]])
+
+
+def test_ranks_and_rivals_of_classes() -> None:
+    scores = np.array([[3, 1, 2], [2, 2, 1], [1, 5, 9], [1, 1, 1]], np.float32)
+    labels = np.array([0, 0, 1, 2])
+    found = class_ranks_from_scores(scores, labels)
+    assert found.ranks.tolist() == [0, 1, 1, 2]  # a tie counts against the own class
+    assert found.rivals.tolist() == [2, 1, 2, 0]
+    strict = class_ranks_from_scores(scores, labels, "strict")
+    assert strict.ranks.tolist() == [0, 0, 1, 0]
+    random = np.random.default_rng(0)
+    images, classes = (random.normal(size=(n, 8)).astype(np.float32) for n in (300, 7))
+    own = random.integers(0, 7, 300)
+    ranks = class_ranks(images, classes, own, block=64)
+    for row, (rank, rival) in enumerate(zip(ranks.ranks, ranks.rivals, strict=True)):
+        alone = classes @ images[row]
+        order = [n for n in np.argsort(-alone) if n != own[row]]
+        assert (rank, rival) == ((alone > alone[own[row]]).sum(), order[0])
+    with pytest.raises(ValueError, match=r"0\.\.2"):
+        class_ranks_from_scores(scores, np.array([0, 0, 1, 3]))
