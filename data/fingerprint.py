@@ -4,9 +4,8 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from rwkvsearch.data.captions import CaptionSet
+from rwkvsearch.data.captions import CaptionedImage, CaptionSet
 from rwkvsearch.data.errors import DataError
-from rwkvsearch.data.shards import iterate_shards
 
 
 def captions_fingerprint(captions: CaptionSet) -> str:
@@ -14,14 +13,7 @@ def captions_fingerprint(captions: CaptionSet) -> str:
 
     Raises `DataError` naming a file that cannot be read.
     """
-    return fingerprint((_sha256(item.path), *sorted(item.captions)) for item in captions.images)
-
-
-def shards_fingerprint(source: str | Path) -> str:
-    """Of the content of every picture with its label. Raises as `iterate_shards`."""
-    return fingerprint(
-        (hashlib.sha256(item.image).hexdigest(), item.text) for item in iterate_shards(source)
-    )
+    return fingerprint((_sha256(item), *sorted(item.captions)) for item in captions.images)
 
 
 def fingerprint(entries: Iterable[tuple[str, ...]]) -> str:
@@ -30,9 +22,11 @@ def fingerprint(entries: Iterable[tuple[str, ...]]) -> str:
     return hashlib.sha256(b"".join(digests)).hexdigest()[:16]
 
 
-def _sha256(path: Path) -> str:
+def _sha256(item: CaptionedImage) -> str:
+    if item.inside:
+        return hashlib.sha256(item.inside.read()).hexdigest()
     try:
-        with path.open("rb") as file:
+        with item.path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+        raise DataError(f"{item.path}: cannot be read: {error.strerror}") from error

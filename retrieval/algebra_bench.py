@@ -148,7 +148,7 @@ def main() -> None:
     asked = parser.parse_args()
     encoder = Encoder.load(asked.model, precision=asked.precision)
     items = load_captions(asked.data, asked.split).images
-    images = embed_images(encoder, [item.path for item in items], lambda more: None)
+    images = embed_images(encoder, (item.source() for item in items), lambda more: None)
     for line in report(encoder, images, [item.captions for item in items]):
         sys.stdout.write(f"{line}\n")
 

@@ -128,8 +128,8 @@ def read_photographs(encoder: Encoder, data: Path, split: str | None) -> tuple[P
     items = load_captions(data, split).images
     captions = tuple(caption for item in items for caption in item.captions)
     owner = np.repeat(np.arange(len(items)), [len(item.captions) for item in items])
-    images = embed_images(encoder, [item.path for item in items], _quiet)
-    originals = [read_image(item.path) for item in items[:COPIED]]
+    images = embed_images(encoder, (item.source() for item in items), _quiet)
+    originals = [read_image(item.source()) for item in items[:COPIED]]
     altered = [encoder.encode_images([ALTERATIONS[way](i) for i in originals]) for way in WAYS]
     texts = embed_texts(encoder, captions, _quiet)
     return Photographs(images, texts, owner, captions), np.stack(altered)

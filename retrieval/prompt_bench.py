@@ -78,7 +78,7 @@ def precision_of(gallery: Gallery, texts: Floats) -> Doubles:
 def read_captions(encoder: Encoder, data: Path, split: str | None) -> Gallery:
     """Every caption of a set, its own image is right."""
     items = load_captions(data, split).images
-    images = embed_images(encoder, [item.path for item in items], lambda more: None)
+    images = embed_images(encoder, (item.source() for item in items), lambda more: None)
     owner = np.repeat(np.arange(len(items)), [len(item.captions) for item in items])
     texts = tuple(caption for item in items for caption in item.captions)
     return Gallery(images, np.arange(len(items)), texts, owner)

@@ -58,7 +58,12 @@ class _Samples:
 
 
 def read_samples(shard: Path) -> dict[str, Sample]:
-    """The samples of a shard that have a picture, by key, in the order of their first member.
+    """The samples of a shard that have a picture, by key. Order and errors as `read_pairs`."""
+    return {key: sample for key, sample in read_pairs(shard).items() if sample.image}
+
+
+def read_pairs(shard: Path) -> dict[str, Sample]:
+    """All samples of a shard by key, in the order of their first member.
 
     Raises:
         DataError: not a tar, truncated, not readable, or a key has a part twice.
@@ -73,7 +78,7 @@ def read_samples(shard: Path) -> dict[str, Sample]:
         raise DataError(f"{shard}: not a whole tar: {error}") from error
     except OSError as error:
         raise DataError(f"{shard}: cannot be read: {error.strerror or error}") from error
-    return {key: sample for key, sample in samples.found.items() if sample.image}
+    return samples.found
 
 
 def _decoded(source: ImageSource) -> str:

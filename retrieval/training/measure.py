@@ -21,7 +21,7 @@ AT_ONCE = 50
 def recall_of(path: Path, split: str, tokenize: Tokenize, image_size: int) -> Measure:
     """Return a function that measures recall@10, in percent, with every caption of the split."""
     images = load_captions(path, split).images
-    pixels = np.stack([preprocess(read_image(image.path), image_size) for image in images])
+    pixels = np.stack([preprocess(read_image(image.source()), image_size) for image in images])
     ids = tokenize([caption for image in images for caption in image.captions])
     owner = np.repeat(np.arange(len(images)), [len(image.captions) for image in images])
 

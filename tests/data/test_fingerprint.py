@@ -38,6 +38,12 @@ def test_captions(tmp_path: Path) -> None:
         )
     ):
         assert captions_fingerprint(load_captions(captioned(tmp_path / f"{n}", other))) != first
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        for name in ("1.jpg", "2.jpg"):
+            archive.add(tmp_path / "a" / name, name)
+            (tmp_path / "x.txt").write_text("a\nb" if name == "1.jpg" else "c")
+            archive.add(tmp_path / "x.txt", name.replace("jpg", "txt"))
+    assert captions_fingerprint(load_captions(tmp_path / "a.tar")) == first
     captions = load_captions(tmp_path / "a")
     (tmp_path / "a" / "2.jpg").unlink()
     with pytest.raises(DataError, match=r"2\.jpg: cannot be read"):

@@ -104,7 +104,7 @@ def test_karpathy_coco_names_a_folder_per_image(tmp_path: Path, nested: bool) ->
 
 
 def test_samples() -> None:
-    found = load_captions(Path(__file__).parents[2] / "data/samples")
+    found = load_captions(Path(__file__).parents[3] / "data/samples")
     assert len(found.images) >= 30
     assert len({image.path for image in found.images}) == len(found.images)
 
@@ -163,7 +163,9 @@ def test_karpathy_comes_before_coco(coco_folder: Path) -> None:
 def test_nothing_there(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file or folder"):
         load_captions(tmp_path / "absent")
-    with pytest.raises(DataError, match="looked for dataset_.*captions_"):
+    with pytest.raises(
+        DataError, match=r"looked for Karpathy's dataset_.*captions_.*\.token.*csv.*\*\.tar"
+    ):
         load_captions(tmp_path)
 
 
@@ -173,9 +175,9 @@ def test_nothing_there(tmp_path: Path) -> None:
         (b"{", "not JSON"),
         (b"\xff\xfe\xff", "not JSON"),
         (b"[" * 100_000, "not JSON"),
-        (b"[1]", "no list of `images`"),
-        (b'{"photos": []}', "no list of `images`"),
-        (b'{"images": [3]}', "no list of `images`"),
+        (b"[1]", "neither Karpathy's nor COCO's layout.*nor that of ALBEF"),
+        (b'{"photos": []}', "neither Karpathy's nor COCO's layout"),
+        (b'{"images": [3]}', "neither Karpathy's nor COCO's layout"),
         (b'{"images": []}', "lists no images"),
     ],
 )
@@ -194,7 +196,7 @@ def test_not_a_caption_file(tmp_path: Path, content: bytes, message: str) -> Non
         (lambda d: d["images"][3].update(imgid=4), "imgid 3"),
         (lambda d: d["images"][0].update(imgid=[1], sentences=[]), "neither a number"),
         (lambda d: d["images"].append(d["images"][0]), "image id 0 occurs twice"),
-        (lambda d: d["images"][0].update(filename="1.jpg"), "file name '/1.jpg' occurs twice"),
+        (lambda d: d["images"][0].update(filename="1.jpg"), "file name '1.jpg' occurs twice"),
         (
             lambda d: d["images"][4].update(sentences=[]),
             "a caption: 1, the first is 4.jpg",
