@@ -102,7 +102,8 @@ def _as_text(report: SyncReport, library: Path) -> str:
 
 
 def _stop_with_stdin() -> None:
-    sys.stdin.buffer.read()
+    while os.read(0, 4096):  # no buffer: Python could not end while one is waited for
+        pass
     _thread.interrupt_main()
     time.sleep(_PATIENCE)
     os._exit(1)
