@@ -17,7 +17,7 @@ from typing import BinaryIO, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Engine, exists, func, select
+from sqlalchemy import Engine, LargeBinary, exists, func, select, type_coerce
 from sqlalchemy.orm import Session
 
 from rwkvsearch.data.errors import LibraryBusy, LibraryError
@@ -29,6 +29,15 @@ from rwkvsearch.indexer.tables import EmbeddingRow, FileRow, ModelRow, RootRow
 
 _CHUNK = 10_000  # values in one IN (...); SQLite's limit is 32,766
 
+_PATHS = (
+    select(
+        FileRow.image_id,
+        type_coerce(RootRow.path, LargeBinary),
+        type_coerce(FileRow.path, LargeBinary),
+    )
+    .join(RootRow, RootRow.id == FileRow.root_id)
+    .where(FileRow.gone_at.is_(None))
+)
 IS_LIVE = exists().where(FileRow.image_id == EmbeddingRow.image_id, FileRow.gone_at.is_(None))
 
 
@@ -218,14 +227,10 @@ class Library:
         paths: dict[int, list[Path]] = {}
         with self.read() as session:
             for ids in chunks(image_ids):
-                rows = session.execute(
-                    select(FileRow.image_id, RootRow.path, FileRow.path)
-                    .join(RootRow, RootRow.id == FileRow.root_id)
-                    .where(FileRow.image_id.in_(ids), FileRow.gone_at.is_(None))
-                )
+                rows = session.connection().execute(_PATHS.where(FileRow.image_id.in_(ids)))
                 for image_id, root, path in rows:
-                    if image_id is not None:
-                        paths.setdefault(image_id, []).append(root / path)
+                    whole = os.fsdecode(root.rstrip(b"/") + b"/" + path)  # parsed once, not thrice
+                    paths.setdefault(image_id, []).append(Path(whole))
         return {image_id: sorted(found) for image_id, found in sorted(paths.items())}
 
     def open_image(self, image_id: int) -> BinaryIO:

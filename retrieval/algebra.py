@@ -36,7 +36,11 @@ def combine(embeddings: Floats, weights: NDArray[np.floating[Any]], background: 
     """
     terms = embeddings.astype(np.float64)
     most = np.abs(weights).max()  # only ratios count: so no weight is too large
-    shares = weights / most / _spreads(terms @ background.T.astype(np.float64))
+    if len(terms) > 1:
+        spreads = _spreads(terms @ background.T.astype(np.float64))
+    else:
+        spreads = np.ones(1)  # a length is all that it would change
+    shares = weights / most / spreads
     vector = np.where(weights < 0, PENALTY * shares, shares) @ terms
     short = _NOTHING * np.abs(shares).sum()
     if min(np.linalg.norm(vector), np.linalg.norm(shares @ terms)) <= short:

@@ -74,6 +74,7 @@ class Confidence:
         self._background = background
         self._neutral = neutral
         self._known: dict[tuple[int, int], _Nulls] = {}
+        self._norms: dict[tuple[int, int, int], Norm] = {}
 
     def of(
         self, scores: Floats, images: int, *, texts: int = 1, pictures: int = 0
@@ -95,6 +96,12 @@ class Confidence:
 
     def norm(self, images: int, texts: int = 1, pictures: int = 0) -> Norm:
         """What arbitrary queries of this make reach among so many images."""
+        key = images, texts, pictures
+        if key not in self._norms:
+            self._norms[key] = self._norm(images, texts, pictures)
+        return self._norms[key]
+
+    def _norm(self, images: int, texts: int, pictures: int) -> Norm:
         nulls = self._known.get((texts, pictures))
         if nulls is None:
             nulls = self._known[texts, pictures] = self._nulls(texts, pictures)

@@ -29,7 +29,7 @@ ImageId = Annotated[int, Field(ge=1, le=2**63 - 1)]
 UploadId = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
-def service_of(request: Request) -> Service:
+async def service_of(request: Request) -> Service:  # no thread is needed for so little
     """Return what the application answers from."""
     service: Service = request.app.state.service
     return service

@@ -66,8 +66,13 @@ def image(service: TheService, image_id: Id) -> ImageDetails:
     return _shown(_details(service, image_id))
 
 
-@router.get("/images/{id}/similar", name="similar pictures", responses=errors(404, 422))
-def similar(service: TheService, image_id: Id, asked: Annotated[Similar, Query()]) -> Found:
+@router.get(
+    "/images/{id}/similar",
+    name="similar pictures",
+    response_model=Found,
+    responses=errors(404, 422),
+)
+def similar(service: TheService, image_id: Id, asked: Annotated[Similar, Query()]) -> Response:
     """Pictures like this one; it is itself the first of them."""
     began = time.perf_counter()
     _details(service, image_id)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from math import isfinite
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Form, Query, Request, UploadFile
+from fastapi import APIRouter, Depends, Form, Query, Request, Response, UploadFile
 from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
@@ -35,19 +35,19 @@ class SearchForm(Search):
     )
 
 
-@router.get("/search", responses=errors(404, 422))
-def search(service: TheService, asked: Annotated[Search, Query()]) -> Found:
+@router.get("/search", response_model=Found, responses=errors(404, 422))
+def search(service: TheService, asked: Annotated[Search, Query()]) -> Response:
     """Find pictures by words, by pictures of the library, by uploads, or all together."""
     began = time.perf_counter()
     return found(service, asked.to_query(service), asked.q, began)
 
 
-@router.post("/search", responses=errors(400, 404, 413, 422))
+@router.post("/search", response_model=Found, responses=errors(400, 404, 413, 422))
 def search_by_files(
     service: TheService,
     request: Request,
     asked: Annotated[SearchForm, Form(media_type="multipart/form-data")],
-) -> Found:
+) -> Response:
     """The same with pictures as files in a form; they are kept as uploads are."""
     began = time.perf_counter()
     if request.query_params:
@@ -69,10 +69,10 @@ def search_by_files(
         }
     },
 )
-async def upload(request: Request) -> Uploaded:
+async def upload(service: TheService, request: Request) -> Uploaded:
     """Keep a picture for searches, in memory only; the body is the file itself."""
     data = await request.body()
-    return await run_in_threadpool(_kept, service_of(request), data)
+    return await run_in_threadpool(_kept, service, data)
 
 
 def _kept(service: Service, data: bytes) -> Uploaded:
@@ -83,9 +83,13 @@ def _kept(service: Service, data: bytes) -> Uploaded:
     return Uploaded(upload=upload_id, width=kept.width, height=kept.height, format=kept.format)
 
 
-def found(service: Service, query: Wanted, words: str | None, began: float) -> Found:
-    """Return the answer to a query; `began` is when the request came in, by `perf_counter`."""
-    return Found(**found_fields(service, query, words, began))
+def found(service: Service, query: Wanted, words: str | None, began: float) -> Response:
+    """Return the answer to a query; `began` is when the request came in, by `perf_counter`.
+
+    Whole, as a `Found`: FastAPI would check it in another thread, then write it in that of all.
+    """
+    answer = Found(**found_fields(service, query, words, began))
+    return AsciiJson(answer.model_dump(mode="json"))
 
 
 def found_fields(

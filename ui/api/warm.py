@@ -19,11 +19,14 @@ if TYPE_CHECKING:
     from rwkvsearch.indexer.freshness import State
     from rwkvsearch.retrieval.engine import SearchEngine
     from rwkvsearch.retrieval.models import Precision
+    from rwkvsearch.retrieval.terms import QueryEncoder
 
 LOOK_EVERY = 1.0
 """Seconds between two looks at the library."""
 SHARE = 5
 """An engine is in use for so many times as long as it took to open it, at least."""
+BATCH = 32
+"""Texts, more than which seldom come at one time."""
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +56,7 @@ class WarmEngine:
         """Why the library cannot be opened as it is now; searches go on in what it was."""
         self._settings = settings
         self._encoders: dict[State, BatchingEncoder] = {}
+        self._warmed: QueryEncoder | None = None
         self._lock = Lock()
         self._stopped = Event()
         self._ready = Event()
@@ -128,6 +132,9 @@ class WarmEngine:
     def _warm(self, engine: SearchEngine) -> None:
         try:
             engine.warm()
+            if self._warmed is not engine.encoder:  # several texts at once are computed otherwise
+                engine.encoder.encode_texts(["a picture"] * BATCH)
+                self._warmed = engine.encoder
         except RwkvSearchError as error:  # it is said again to whoever asks
             log.warning("%s", error)
 

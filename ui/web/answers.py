@@ -173,15 +173,18 @@ def _shown(
 ) -> list[dict[str, Any]]:
     """What is drawn of each image: its shape and name, and of a hit its score."""
     shapes = shapes_of(service.library, ids)
-    paths = service.library.paths_of(ids)
+    if hits is None:
+        paths = {key: files[0] for key, files in service.library.paths_of(ids).items()}
+    else:
+        paths = {hit.image_id: hit.path for hit in hits}
     shown = [
         {
             "id": image_id,
             "hash": shapes[image_id].content_hash,
             "width": shapes[image_id].width,
             "height": shapes[image_id].height,
-            "name": printable(Path(paths[image_id][0].name)),
-            "path": printable(paths[image_id][0]),
+            "name": printable(Path(paths[image_id].name)),
+            "path": printable(paths[image_id]),
         }
         for image_id in ids
         if image_id in shapes and image_id in paths
