@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Thread
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pytest
@@ -172,7 +172,7 @@ def browser() -> Iterator[Any]:
 
 @dataclass
 class Visitor:
-    """Opens pages in browser windows of their own; `options` are those of `new_context`.
+    """Opens pages in windows of their own, or in `context`; `options` are those of `new_context`.
 
     Errors in a page, on its console, and requests that leave the server end up in `faults`;
     `allowed` are parts of those that a test means to see. `requests` is everything asked for.
@@ -183,21 +183,30 @@ class Visitor:
     faults: list[str] = field(default_factory=list)
     allowed: list[str] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
+    context: Any = None
+    _pages: list[Any] = field(default_factory=list)
 
     def __call__(
         self, address: str = "/", *, width: int = 1280, height: int = 900, **options: Any
     ) -> Any:
         size = {"width": width, "height": height}
-        rights = ["clipboard-read", "clipboard-write"]
-        context = self.browser.new_context(viewport=size, permissions=rights, **options)
-        context.set_default_timeout(PATIENCE)
-        page = context.new_page()
+        if self.context is None or options:
+            page = new_context(self.browser, viewport=size, **options).new_page()
+        else:
+            page = self.context.new_page()
+            page.set_viewport_size(size)
+        self._pages.append(page)
         page.on("pageerror", lambda error: self.faults.append(f"page: {error}"))
         page.on("console", self._heard)
         page.on("dialog", self._asked)
-        context.on("request", lambda request: self._requested(request.url))
+        page.on("request", lambda request: self._requested(request.url))
         page.goto(self.url + address)
         return page
+
+    def close(self) -> None:
+        """Close what was opened."""
+        for page in self._pages:
+            page.close() if page.context is self.context else page.context.close()
 
     def check(self) -> None:
         """Nothing has gone wrong but what was allowed to."""
@@ -218,15 +227,22 @@ class Visitor:
             self.faults.append(f"elsewhere: {address}")
 
 
+def new_context(browser: Any, **options: Any) -> Any:
+    """A profile of the browser, with nothing in it, that may use the clipboard."""
+    rights = ["clipboard-read", "clipboard-write"]
+    context = browser.new_context(permissions=rights, **options)
+    context.set_default_timeout(PATIENCE)
+    return context
+
+
 @contextmanager
-def visiting(browser: Any, server: Server) -> Iterator[Visitor]:
-    """A visitor, checked in the end."""
-    visitor = Visitor(browser, server.url)
+def visiting(browser: Any, server: Server, context: Any = None) -> Iterator[Visitor]:
+    """A visitor, checked in the end; without a `context` every page has its own."""
+    visitor = Visitor(browser, server.url, context=context)
     try:
         yield visitor
     finally:
-        for context in browser.contexts:
-            context.close()
+        visitor.close()
     visitor.check()
 
 
