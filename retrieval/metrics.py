@@ -10,20 +10,22 @@ benefit of the doubt.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from rwkvsearch.data.errors import ModelError
-
-Ties = Literal["pessimistic", "strict"]
-Floats = NDArray[np.floating[Any]]
-Scores = NDArray[np.float32]
-Ids = NDArray[np.int64]
-
-COSINE_ROUNDING = 1e-6
-"""Cosines closer than this are ties: a float32 product of equal rows varies by its position."""
+from rwkvsearch.retrieval.ranks import (
+    COSINE_ROUNDING,
+    Floats,
+    Ids,
+    Scores,
+    Ties,
+    checked_ids,
+    finite,
+    margin,
+    rank_pairs,
+    rank_scores,
+    shares,
+)
 
 
 @dataclass(frozen=True)
@@ -45,25 +47,17 @@ def recall_at_k(
     ks: Sequence[int] = (1, 5, 10),
     ties: Ties = "pessimistic",
     *,
-    block: int = 256,
+    block: int | None = None,
 ) -> Recall:
     """Recall of `[I, D]` image and `[M, D]` text embeddings, L2-normalised.
 
     `caption_image[m]` is the row of the image that caption m describes; every image has at least
-    one caption, not necessarily the same number. Scores are float32 and exist for `block` queries
-    at a time, so memory grows with `block * max(I, M)`.
+    one caption, not necessarily the same number. See `rank_pairs`, also for `block`.
 
     Raises `ModelError` for embeddings that are not finite, `ValueError` for shapes that do not fit.
     """
-    images, texts = _finite(image_embeddings), _finite(text_embeddings)
-    if images.shape[1] != texts.shape[1]:
-        raise ValueError(f"image embeddings {images.shape} and text embeddings {texts.shape}")
-    image_ids = _image_ids(caption_image, len(images), len(texts))
-    margin = _margin(ties, COSINE_ROUNDING)
-    return Recall(
-        _shares(_ranks(lambda q: texts[q] @ images.T, caption_image, image_ids, margin, block), ks),
-        _shares(_ranks(lambda q: images[q] @ texts.T, image_ids, caption_image, margin, block), ks),
-    )
+    ranks = rank_pairs(image_embeddings, text_embeddings, caption_image, block=block)[ties]
+    return Recall(shares(ranks.text_to_image, ks), shares(ranks.image_to_text, ks))
 
 
 def recall_from_scores(
@@ -76,13 +70,8 @@ def recall_from_scores(
 
     Here only equal scores are ties. Otherwise as `recall_at_k`.
     """
-    table = _finite(scores)
-    image_ids = _image_ids(caption_image, *table.shape)
-    margin = _margin(ties, 0.0)
-    return Recall(
-        _shares(_ranks(lambda q: table.T[q], caption_image, image_ids, margin), ks),
-        _shares(_ranks(lambda q: table[q], image_ids, caption_image, margin), ks),
-    )
+    ranks = rank_scores(scores, caption_image)[ties]
+    return Recall(shares(ranks.text_to_image, ks), shares(ranks.image_to_text, ks))
 
 
 def class_embeddings(name_embeddings: Floats, name_class: Ids) -> Scores:
@@ -94,9 +83,9 @@ def class_embeddings(name_embeddings: Floats, name_class: Ids) -> Scores:
 
     Raises `ModelError` for embeddings that are not finite, `ValueError` for a class without a name.
     """
-    names = _finite(name_embeddings)
+    names = finite(name_embeddings)
     classes = int(name_class.max(initial=-1)) + 1
-    _image_ids(name_class, classes, len(names))
+    checked_ids(name_class, classes, len(names))
     sums = np.zeros((classes, names.shape[1]), dtype=np.float32)
     np.add.at(sums, name_class, names)
     lengths = np.linalg.norm(sums, axis=1, keepdims=True)
@@ -121,7 +110,7 @@ def top_k_accuracy(
     Raises `ModelError` for embeddings that are not finite, `ValueError` for shapes that do not fit.
     """
     ranks = class_ranks(image_embeddings, class_embeddings, labels, ties, block=block).ranks
-    return _shares(ranks, ks, key="top{}")
+    return shares(ranks + 1, ks, key="top{}")
 
 
 @dataclass(frozen=True)
@@ -141,26 +130,26 @@ def class_ranks(
     block: int = 256,
 ) -> ClassRanks:
     """Where the class of each image stands among all. Arguments and errors as `top_k_accuracy`."""
-    images, classes = _finite(image_embeddings), _finite(class_embeddings)
+    images, classes = finite(image_embeddings), finite(class_embeddings)
     if images.shape[1] != classes.shape[1] or labels.shape != (len(images),):
         raise ValueError(f"{images.shape} images, {classes.shape} classes, {labels.shape} labels")
-    margin = _margin(ties, COSINE_ROUNDING)
-    return _class_ranks(lambda q: images[q] @ classes.T, labels, len(classes), margin, block)
+    lead = margin(ties, COSINE_ROUNDING)
+    return _class_ranks(lambda q: images[q] @ classes.T, labels, len(classes), lead, block)
 
 
 def class_ranks_from_scores(scores: Floats, labels: Ids, ties: Ties = "pessimistic") -> ClassRanks:
     """The same from scores `[I, K]`; here only equal scores are ties."""
-    table = _finite(scores)
+    table = finite(scores)
     if labels.shape != (len(table),):
         raise ValueError(f"{table.shape} scores, {labels.shape} labels")
-    return _class_ranks(lambda q: table[q], labels, table.shape[1], _margin(ties, 0.0))
+    return _class_ranks(lambda q: table[q], labels, table.shape[1], margin(ties, 0.0))
 
 
 def _class_ranks(
     score_rows: Callable[[slice], Scores],
     labels: Ids,
     classes: int,
-    margin: float,
+    lead: float,
     block: int = 256,
 ) -> ClassRanks:
     if not len(labels) or labels.min() < 0 or labels.max() >= classes:
@@ -172,57 +161,6 @@ def _class_ranks(
         own = np.arange(len(scores)), labels[rows]
         best = scores[own][:, None].copy()
         scores[own] = -np.inf
-        ranks[rows] = (scores - best >= margin).sum(axis=1)
+        ranks[rows] = (scores - best >= lead).sum(axis=1)
         rivals[rows] = scores.argmax(axis=1)
     return ClassRanks(ranks, rivals)
-
-
-def _ranks(
-    score_rows: Callable[[slice], Scores],
-    query_ids: Ids,
-    gallery_ids: Ids,
-    margin: float,
-    block: int = 256,
-) -> Ids:
-    """For each query the number of wrong gallery rows above its best right one, `[Q]`.
-
-    A gallery row is right for a query with the same id. `score_rows(rows)` gives `[rows, G]`.
-    """
-    ranks = np.empty(len(query_ids), dtype=np.int64)
-    for start in range(0, len(query_ids), block):
-        rows = slice(start, start + block)
-        scores = score_rows(rows)
-        right = query_ids[rows, None] == gallery_ids[None, :]
-        best = np.where(right, scores, -np.inf).max(axis=1, keepdims=True)
-        ranks[rows] = ((scores - best >= margin) & ~right).sum(axis=1)
-    return ranks
-
-
-def _margin(ties: Ties, rounding: float) -> float:
-    """The least lead over the right answer that puts a wrong one above it."""
-    if ties == "pessimistic":
-        return -rounding
-    return float(np.nextafter(np.float32(rounding), np.float32(1)))
-
-
-def _shares(ranks: Ids, ks: Sequence[int], key: str = "R@{}") -> dict[str, float]:
-    if not ks or min(ks) < 1:
-        raise ValueError(f"ks must be positive, got {tuple(ks)}")
-    return {key.format(k): 100.0 * float(np.mean(ranks < k)) for k in ks}
-
-
-def _finite(array: Floats) -> Scores:
-    if array.ndim != 2:
-        raise ValueError(f"expected a matrix, got shape {array.shape}")
-    table = np.asarray(array, dtype=np.float32)
-    if not np.isfinite(table).all():
-        raise ModelError("the embeddings are not finite: the weights of the model are damaged")
-    return table
-
-
-def _image_ids(caption_image: Ids, images: int, captions: int) -> Ids:
-    if caption_image.shape != (captions,):
-        raise ValueError(f"{captions} captions, but caption_image has shape {caption_image.shape}")
-    if not np.array_equal(np.unique(caption_image), np.arange(images)) or not images:
-        raise ValueError(f"caption_image must name each of the images 0..{images - 1}")
-    return np.arange(images)
