@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Iterable
-from pathlib import Path
 
 from rwkvsearch.data.captions import CaptionedImage, CaptionSet
 from rwkvsearch.data.errors import DataError

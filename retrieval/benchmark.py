@@ -1,4 +1,4 @@
-"""Measuring a model: recall@k on captioned sets, zero-shot accuracy on labelled ones."""
+"""Measuring a model: recall@k on captioned sets."""
 
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,16 +13,14 @@ from numpy.typing import NDArray
 
 from rwkvsearch.data.captions import CaptionSet
 from rwkvsearch.data.images import read_image
-from rwkvsearch.data.shards import iterate_shards, read_classes
+from rwkvsearch.data.shards import iterate_shards
 from rwkvsearch.retrieval.encoder import Encoder
-from rwkvsearch.retrieval.metrics import Recall, class_embeddings, recall_at_k, top_k_accuracy
+from rwkvsearch.retrieval.metrics import Recall, recall_at_k
 
 T = TypeVar("T")
 Progress = Callable[[int], None]
 """Told how many images or texts were encoded since the last call."""
 
-TEMPLATES = ("a photo of a {}",)
-"""Sentences a class name is put in when none are given."""
 BATCH = 64
 
 
@@ -34,16 +32,6 @@ class RecallResult:
     images: int
     captions: int
     prefix: str
-
-
-@dataclass(frozen=True)
-class Accuracy:
-    """Zero-shot accuracy in percent and what it was measured on."""
-
-    top1: float
-    top5: float
-    images: int
-    classes: int
 
 
 def measure_recall(
@@ -64,30 +52,6 @@ def measure_recall(
         images, embed_texts(encoder, texts, progress), np.repeat(np.arange(len(counts)), counts)
     )
     return RecallResult(recall, len(paths), len(texts), prefix)
-
-
-def measure_accuracy(
-    encoder: Encoder, shards: str | Path, templates: Sequence[str], progress: Progress
-) -> Accuracy:
-    """Classify every image of WebDataset shards by the nearest class embedding, ties pessimistic.
-
-    Classes are the distinct texts; a class embedding is the mean over its names and `templates`,
-    each of which holds `{}` once.
-
-    Raises:
-        DataError: no shards, or a malformed one.
-        ImageError: a picture cannot be read.
-    """
-    classes = read_classes(shards)
-    prompts, owner = [], []
-    for number, names in enumerate(classes.values()):
-        sentences = [template.replace("{}", name) for name in names for template in templates]
-        prompts += sentences
-        owner += [number] * len(sentences)
-    texts = class_embeddings(embed_texts(encoder, prompts, progress), np.array(owner))
-    images, labels = embed_labelled(encoder, shards, classes, progress)
-    top = top_k_accuracy(images, texts, labels)
-    return Accuracy(top["top1"], top["top5"], len(labels), len(classes))
 
 
 def embed_labelled(

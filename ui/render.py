@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rwkvsearch.data.descriptions.texts import Described
     from rwkvsearch.indexer.protocols import SyncEvent, SyncReport
     from rwkvsearch.indexer.stats import LibraryStats
-    from rwkvsearch.retrieval.benchmark import Accuracy, RecallResult
+    from rwkvsearch.retrieval.benchmark import RecallResult
     from rwkvsearch.retrieval.describing.estimate import Estimate
 
 
@@ -126,24 +126,6 @@ def recall_object(result: RecallResult, model_id: str) -> dict[str, Any]:
         "prefix": result.prefix,
         "ties": "pessimistic",
     }
-
-
-def accuracy_as_text(result: Accuracy, model_id: str) -> str:
-    """Return top-1 and top-5 accuracy as one line."""
-    what = f"{result.images:,} images, {result.classes:,} classes"
-    return f"{model_id}: top-1 {result.top1:.1f} %, top-5 {result.top5:.1f} % ({what})"
-
-
-def accuracy_as_json(result: Accuracy, model_id: str) -> str:
-    """Return top-1 and top-5 accuracy as one object."""
-    return json.dumps(accuracy_object(result, model_id), indent=2)
-
-
-def accuracy_object(result: Accuracy, model_id: str) -> dict[str, Any]:
-    """Return what `--json` prints and `--save` keeps."""
-    top = _rounded({"top1": result.top1, "top5": result.top5})
-    counts = {"images": result.images, "classes": result.classes}
-    return {"model": model_id} | top | counts
 
 
 @contextmanager

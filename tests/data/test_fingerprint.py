@@ -1,7 +1,6 @@
 """The same data has the same fingerprint wherever it lies; any change has another."""
 
 import json
-import shutil
 import tarfile
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import pytest
 
 from rwkvsearch.data.captions import load_captions
 from rwkvsearch.data.errors import DataError
-from rwkvsearch.data.fingerprint import captions_fingerprint, shards_fingerprint
+from rwkvsearch.data.fingerprint import captions_fingerprint
 
 
 def captioned(folder: Path, entries: list[tuple[str, bytes, list[str]]]) -> Path:
@@ -48,24 +47,3 @@ def test_captions(tmp_path: Path) -> None:
     (tmp_path / "a" / "2.jpg").unlink()
     with pytest.raises(DataError, match=r"2\.jpg: cannot be read"):
         captions_fingerprint(captions)
-
-
-def test_shards(tmp_path: Path) -> None:
-    def shard(path: Path, labels: dict[str, str]) -> None:
-        with tarfile.open(path, "w") as archive:
-            for name, label in labels.items():
-                (tmp_path / "x").write_bytes(name.encode())
-                (tmp_path / "y").write_text(label)
-                archive.add(tmp_path / "x", f"{name}.jpg")
-                archive.add(tmp_path / "y", f"{name}.txt")
-
-    shard(tmp_path / "0.tar", {"a": "cat", "b": "dog"})
-    whole = shards_fingerprint(tmp_path / "0.tar")
-    shard(tmp_path / "1.tar", {"a": "dog", "b": "cat"})
-    assert shards_fingerprint(tmp_path / "1.tar") != whole
-    (tmp_path / "parts").mkdir()
-    shard(tmp_path / "parts" / "1.tar", {"b": "dog"})
-    shard(tmp_path / "parts" / "2.tar", {"a": "cat"})
-    assert shards_fingerprint(tmp_path / "parts") == whole
-    shutil.copy(tmp_path / "parts" / "2.tar", tmp_path / "parts" / "3.tar")
-    assert shards_fingerprint(tmp_path / "parts") != whole

@@ -8,7 +8,7 @@ from rwkvsearch.indexer.clock import Clock
 from rwkvsearch.indexer.library import ModelInfo
 from rwkvsearch.indexer.protocols import SyncEvent, SyncReport
 from rwkvsearch.indexer.stats import AnnInfo, LibraryStats
-from rwkvsearch.retrieval.benchmark import Accuracy, RecallResult
+from rwkvsearch.retrieval.benchmark import RecallResult
 from rwkvsearch.retrieval.metrics import Recall
 from rwkvsearch.ui import render
 
@@ -80,11 +80,6 @@ def test_benchmarks() -> None:
         "text -> image      12.3    50.0",
         "image -> text       0.3   100.0",
     ]
-    accuracy = Accuracy(12.345, 50, 2000, 200)
-    assert json.loads(render.accuracy_as_json(accuracy, "m"))["top5"] == 50
-    assert render.accuracy_as_text(accuracy, "m") == (
-        "m: top-1 12.3 %, top-5 50.0 % (2,000 images, 200 classes)"
-    )
 
 
 def test_progress_names_bad_files_and_is_silent_otherwise(
