@@ -58,7 +58,19 @@ class Synthetic:
 
 def fill(library: Library, source: Synthetic, rows: int, texts: int = 0) -> ModelInfo:
     """Enter `rows` images, each with a file, and the embeddings of `texts` texts."""
-    dim = source.centres.shape[1]
+    root_id, key = enter_model(library, source.centres.shape[1])
+    for first, embeddings in _parts(source, rows):
+        enter_images(library, root_id, key, first, embeddings)
+    with library.write() as session:
+        for number, row in enumerate(source.texts(texts, TEXT_PART).astype("<f2"), 1):
+            session.execute(insert(TextRow), {"id": number, "text": f"text {number}"})
+            named = {"text_id": number, "model": key, "data": row.tobytes()}
+            session.execute(insert(TextEmbeddingRow), named)
+    return library.model(MODEL, PREPROCESSING)
+
+
+def enter_model(library: Library, dim: int) -> tuple[int, int]:
+    """Enter a root and a model of `dim` numbers; their keys, for `enter_images`."""
     with library.write() as session:
         root = RootRow(path=library.path / "pictures", synced_at=time.time())
         model = ModelRow(
@@ -70,15 +82,7 @@ def fill(library: Library, source: Synthetic, rows: int, texts: int = 0) -> Mode
         )
         session.add_all([root, model])
         session.flush()
-        root_id, key = root.id, model.id
-    for first, embeddings in _parts(source, rows):
-        enter_images(library, root_id, key, first, embeddings)
-    with library.write() as session:
-        for number, row in enumerate(source.texts(texts, TEXT_PART).astype("<f2"), 1):
-            session.execute(insert(TextRow), {"id": number, "text": f"text {number}"})
-            named = {"text_id": number, "model": key, "data": row.tobytes()}
-            session.execute(insert(TextEmbeddingRow), named)
-    return library.model(MODEL, PREPROCESSING)
+        return root.id, model.id
 
 
 def enter_images(library: Library, root_id: int, key: int, first: int, embeddings: Floats) -> None:
