@@ -37,14 +37,14 @@ demo: $(READY) ## index the sample photographs with the shipped model, then ask 
 # The Triton kernels are interpreted in a process of their own: it changes triton for good. 5: no triton.
 test: $(READY) ## what a change must pass, in minutes
 	TRITON_INTERPRET=1 $(BIN)/pytest -n $(WORKERS) -m "not slow" tests/kernels/test_fused.py || [ $$? -eq 5 ]
-	$(BIN)/pytest -n $(WORKERS) -m "not slow and not browser and not scale and not gpu"
+	$(BIN)/pytest -n $(WORKERS) -m "not slow and not browser and not server and not scale and not gpu"
 
 test-all: $(READY) ## every test, also the slow and the large
 	TRITON_INTERPRET=1 $(BIN)/pytest -n $(WORKERS) tests/kernels/test_fused.py || [ $$? -eq 5 ]
 	$(BIN)/pytest -n $(WORKERS)
 
-test-ci: $(READY) ## the tests that drive a browser, for which chromium has to be installed
-	$(BIN)/pytest -m "browser and not slow"
+test-ci: $(READY) ## the tests that drive servers and a browser, for which chromium has to be installed
+	$(BIN)/pytest -n $(WORKERS) -m "(browser or server) and not slow"
 
 torture: $(READY) ## random changes and kills of a library, for long (TORTURE_STEPS=, TORTURE_SEED=)
 	TORTURE_STEPS=$${TORTURE_STEPS:-150} $(BIN)/pytest -s tests/indexer/test_torture.py

@@ -21,6 +21,8 @@ from rwkvsearch.ui.api.settings import Settings
 
 from ..conftest import Run
 
+pytestmark = pytest.mark.server
+
 HOSTILE = '"><img src=x onerror=alert(1)>.jpg'
 
 

@@ -36,6 +36,8 @@ from rwkvsearch.ui.api.running import assemble
 from rwkvsearch.ui.api.service import Service
 from rwkvsearch.ui.api.settings import Settings
 
+pytestmark = pytest.mark.server
+
 TOKEN = "correct-horse-battery-staple"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 JSON = {"Content-Type": "application/json"}

@@ -32,6 +32,8 @@ from rwkvsearch.ui.api.syncing import Syncs
 
 from ..conftest import Run, make_picture
 
+pytestmark = pytest.mark.server
+
 DEADLINE = 120  # seconds, of a machine that does much else
 
 SERVER = """

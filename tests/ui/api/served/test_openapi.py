@@ -11,6 +11,8 @@ from schemathesis import GenerationMode
 from schemathesis.config import SchemathesisConfig
 from schemathesis.specs.openapi.checks import negative_data_rejection
 
+pytestmark = pytest.mark.server
+
 # Not every text is a query, and not every number an image: 422 and 404 say so.
 ACCEPTED = {"positive_data_acceptance": {"expected-statuses": ["2xx", "3xx", 404, 409, 422]}}
 
