@@ -20,7 +20,7 @@ from sqlalchemy import (
     create_engine,
     event,
 )
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, DisconnectionError
 
 from rwkvsearch.data.errors import LibraryError
 from rwkvsearch.indexer.migrations import MIGRATIONS, SCHEMA_VERSION
@@ -50,6 +50,7 @@ def open_catalog(database: Path, *, create: bool = False, read_only: bool = Fals
     engine = create_engine("sqlite://", creator=connect, poolclass=QueuePool)
     event.listen(engine, "connect", _set_read_pragmas if read_only else _set_pragmas)
     event.listen(engine, "begin", _begin)
+    _watch_replaced(engine, database)
     if read_only:
         watch_immutable(engine, database)
     try:
@@ -79,6 +80,29 @@ def _set_pragmas(connection: sqlite3.Connection, record: Any) -> None:
     _set_read_pragmas(connection, record)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
+
+
+def _watch_replaced(engine: Engine, database: Path) -> None:
+    """Let `engine` drop a connection once another file is in the place of its own."""
+
+    def on_connect(_: sqlite3.Connection, record: Any) -> None:
+        record.info["file"] = file_at(database)
+
+    def on_checkout(_: sqlite3.Connection, record: Any, _proxy: Any) -> None:
+        if file_at(database) not in (None, record.info["file"]):
+            raise DisconnectionError
+
+    event.listen(engine, "connect", on_connect)
+    event.listen(engine, "checkout", on_checkout)
+
+
+def file_at(path: Path) -> tuple[int, int] | None:
+    """Tells the file that lies there from another; None if there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _begin(connection: Connection) -> None:

@@ -6,7 +6,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from rwkvsearch.indexer.catalog import library_errors
+from rwkvsearch.indexer.catalog import file_at, library_errors
 from rwkvsearch.indexer.unwritable import connect_read_only
 
 State = tuple[object, ...]
@@ -18,6 +18,7 @@ class Freshness:
     def __init__(self, library: Path) -> None:
         """Raises `LibraryError` if there is no database that can be read."""
         self._database = library.absolute() / "library.sqlite"
+        self._file = file_at(self._database)
         with library_errors(self._database):
             self._connection = connect_read_only(self._database)
 
@@ -28,6 +29,10 @@ class Freshness:
         where the file was replaced; the stat of the file sees those.
         """
         with library_errors(self._database):
+            if file_at(self._database) not in (None, self._file):
+                self._file = file_at(self._database)
+                self._connection.close()
+                self._connection = connect_read_only(self._database)
             version = self._connection.execute("PRAGMA data_version").fetchone()[0]
         try:
             found = self._database.stat()

@@ -30,7 +30,11 @@ def test_a_file_in_its_place(tmp_path: Path) -> None:
     fresh = Freshness(tmp_path / "a")
     before = fresh.state()
     os.replace(tmp_path / "b" / "library.sqlite", tmp_path / "a" / "library.sqlite")  # noqa: PTH105
-    assert fresh.state() not in (before, None)
+    replaced = fresh.state()
+    assert replaced not in (before, None)
+    with Library.open(tmp_path / "a") as library, library.write() as session:
+        session.merge(SettingRow(name="number", value="1"))
+    assert fresh.state() not in (replaced, None), "what is committed to the new one is seen"
     (tmp_path / "a" / "library.sqlite").unlink()
     assert fresh.state() is None
     fresh.close()

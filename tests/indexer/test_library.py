@@ -1,6 +1,7 @@
 """Opening, locking and damage: each a clear line, never a traceback of SQLite."""
 
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -224,3 +225,18 @@ def test_undecodable_library_path(tmp_path: Path, photos: Path, encoder: Any) ->
         sync(library, [photos], encoder)
     with Library.open(path) as library:
         assert library.stats().images == 10
+
+
+def test_another_library_in_its_place_is_read(
+    library: Library, photos: Path, encoder: Any, tmp_path: Path
+) -> None:
+    sync(library, [photos], encoder)
+    assert library.stats().images == 10
+    with Library.open(library.path) as reader:
+        assert reader.stats().images == 10
+        library.close()
+        shutil.move(library.path, tmp_path / "old")
+        assert reader.stats().images == 10, "what is open can be read"
+        with Library.create(reader.path) as another:
+            sync(another, [photos / "a"], encoder)
+            assert reader.stats().images == another.stats().images == 5
