@@ -119,17 +119,18 @@ class Jobs(Generic[K, T]):
                     self._busy = False
                     return
                 key = self._waiting.pop(0)
-                state = self._state()  # first: what is committed from here on is seen later
-            job = self._run(key, state)
+            job = self._run(key)
             with self._changed:
                 if key in self._jobs:
                     self._jobs[key] = job
                 self._changed.notify_all()
 
-    def _run(self, key: K, state: object) -> Job[T]:
+    def _run(self, key: K) -> Job[T]:
         began = time.monotonic()
-        answer, error = None, None
+        state, answer, error = None, None, None
         try:
+            with self._changed:
+                state = self._state()  # first: what is committed from here on is seen later
             answer = self._compute(key)
         except (RwkvSearchError, OSError) as fault:
             error = str(fault)

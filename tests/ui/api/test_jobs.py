@@ -93,6 +93,21 @@ def test_errors_are_answers(work: Work, asked: Jobs[str, str]) -> None:
     assert asked.ask("right", 30).answer == "right 1"
 
 
+def test_a_library_that_cannot_be_read_stops_nothing(work: Work) -> None:
+    states: list[LibraryError | int] = [LibraryError("the drive has gone"), 1]
+
+    def state() -> int:
+        found = states.pop(0) if len(states) > 1 else states[0]
+        if isinstance(found, LibraryError):
+            raise found
+        return 1
+
+    asked: Jobs[str, str] = Jobs(work, state)
+    assert asked.ask("one", 30).error == "the drive has gone"
+    assert asked.ask("two", 30).answer == "two 1"
+    asked.close()
+
+
 def test_one_at_a_time_and_few_are_kept(work: Work, asked: Jobs[str, str]) -> None:
     work.leave.clear()
     for number in range(10):
