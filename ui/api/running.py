@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 from collections.abc import Callable
 from contextlib import closing
@@ -37,12 +38,15 @@ def assemble(service: Service) -> Recording:
 
 
 def run(settings: Settings, listener: socket.socket, on_ready: Callable[[], None]) -> None:
-    """Serve until Ctrl-C or SIGTERM; `on_ready` is called when requests are answered.
+    """Serve until Ctrl-C, a `KeyboardInterrupt`, or SIGTERM, which ends the process with 0.
+
+    `on_ready` is called when requests are answered. What is being answered has `GRACE` seconds.
 
     Raises:
         LibraryError: there is no library, or the model has no embeddings in it.
         ModelError: the model is unknown, not installed or damaged.
     """
+    signal.signal(signal.SIGTERM, _end)  # uvicorn raises it again once it has stopped
     start_logging()
     with closing(Service(settings)) as service:
         config = uvicorn.Config(
@@ -54,3 +58,7 @@ def run(settings: Settings, listener: socket.socket, on_ready: Callable[[], None
             timeout_graceful_shutdown=GRACE,
         )
         _Server(config, on_ready).run([listener])
+
+
+def _end(_number: int, _frame: object) -> None:
+    raise SystemExit(0)
