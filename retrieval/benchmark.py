@@ -1,9 +1,8 @@
-"""Measuring a model: recall@k on captioned sets."""
+"""Many pictures and texts to embeddings, for measurements."""
 
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -11,47 +10,15 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from rwkvsearch.data.captions import CaptionSet
 from rwkvsearch.data.images import read_image
 from rwkvsearch.data.shards import iterate_shards
 from rwkvsearch.retrieval.encoder import Encoder
-from rwkvsearch.retrieval.metrics import Recall, recall_at_k
 
 T = TypeVar("T")
 Progress = Callable[[int], None]
 """Told how many images or texts were encoded since the last call."""
 
 BATCH = 64
-
-
-@dataclass(frozen=True)
-class RecallResult:
-    """Recall in percent and what it was measured on."""
-
-    recall: Recall
-    images: int
-    captions: int
-    prefix: str
-
-
-def measure_recall(
-    encoder: Encoder, captions: CaptionSet, prefix: str, progress: Progress
-) -> RecallResult:
-    """Embed every image and caption of a set and rank each against the other, ties pessimistic.
-
-    Pictures are decoded fully. `prefix` is put before every caption.
-
-    Raises:
-        ImageError: a picture of the set cannot be read.
-    """
-    paths = [item.path for item in captions.images]
-    texts = [prefix + caption for item in captions.images for caption in item.captions]
-    counts = [len(item.captions) for item in captions.images]
-    images = embed_images(encoder, paths, progress)
-    recall = recall_at_k(
-        images, embed_texts(encoder, texts, progress), np.repeat(np.arange(len(counts)), counts)
-    )
-    return RecallResult(recall, len(paths), len(texts), prefix)
 
 
 def embed_labelled(

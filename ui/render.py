@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from rwkvsearch.data.descriptions.texts import Described
     from rwkvsearch.indexer.protocols import SyncEvent, SyncReport
     from rwkvsearch.indexer.stats import LibraryStats
-    from rwkvsearch.retrieval.benchmark import RecallResult
     from rwkvsearch.retrieval.describing.estimate import Estimate
 
 
@@ -96,36 +95,6 @@ def stats_as_json(path: Path, stats: LibraryStats) -> str:
         },
         indent=2,
     )
-
-
-def recall_as_text(result: RecallResult, model_id: str) -> str:
-    """Return both directions as a table."""
-    recall = result.recall
-    header = "".join(f"{name:>8}" for name in recall.text_to_image)
-    rows = [("text -> image", recall.text_to_image), ("image -> text", recall.image_to_text)]
-    table = [
-        f"{name:<15}" + "".join(f"{v:>8.1f}" for v in values.values()) for name, values in rows
-    ]
-    what = f"{result.images:,} images, {result.captions:,} captions, prefix {result.prefix!r}"
-    return "\n".join([f"{model_id}: recall in percent, {what}", f"{'':<15}{header}", *table])
-
-
-def recall_as_json(result: RecallResult, model_id: str) -> str:
-    """Return both directions as one object."""
-    return json.dumps(recall_object(result, model_id), indent=2)
-
-
-def recall_object(result: RecallResult, model_id: str) -> dict[str, Any]:
-    """Return what `--json` prints and `--save` keeps."""
-    return {
-        "model": model_id,
-        "text_to_image": _rounded(result.recall.text_to_image),
-        "image_to_text": _rounded(result.recall.image_to_text),
-        "images": result.images,
-        "captions": result.captions,
-        "prefix": result.prefix,
-        "ties": "pessimistic",
-    }
 
 
 @contextmanager
@@ -255,7 +224,3 @@ def estimate_as_text(found: Estimate) -> str:
         digits = ".2f" if found.cost >= 1 else ".2g"
         lines.append(f"cost      about {found.cost:,{digits}} in the currency of the prices")
     return "\n".join(lines)
-
-
-def _rounded(values: dict[str, float]) -> dict[str, float]:
-    return {name: round(value, 2) for name, value in values.items()}

@@ -46,6 +46,12 @@ class LooseSearch:
     search: Search
 
 
+def check_rows(kind: Kind, rows: int) -> None:
+    """Raise `LibraryError` where there are too few rows for a kind."""
+    if rows < kind.least:
+        raise LibraryError(f"{kind.name} needs at least {kind.least:,} rows, not {rows:,}")
+
+
 def search_loose(embeddings: Floats, queries: Floats, k: int, kind: Kind) -> LooseSearch:
     """The `k` best of unit `embeddings` `[G, D]` for each of the unit `queries` `[Q, D]`.
 
@@ -54,8 +60,7 @@ def search_loose(embeddings: Floats, queries: Floats, k: int, kind: Kind) -> Loo
     Raises:
         LibraryError: faiss is not installed, there are too few for the kind, or no space is left.
     """
-    if len(embeddings) < kind.least:
-        raise LibraryError(f"{kind.name} needs at least {kind.least:,} rows, not {len(embeddings)}")
+    check_rows(kind, len(embeddings))
     with (
         TemporaryDirectory(prefix="rwkvsearch-") as folder,
         Library.create(Path(folder)) as library,

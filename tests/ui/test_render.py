@@ -8,8 +8,6 @@ from rwkvsearch.indexer.clock import Clock
 from rwkvsearch.indexer.library import ModelInfo
 from rwkvsearch.indexer.protocols import SyncEvent, SyncReport
 from rwkvsearch.indexer.stats import AnnInfo, LibraryStats
-from rwkvsearch.retrieval.benchmark import RecallResult
-from rwkvsearch.retrieval.metrics import Recall
 from rwkvsearch.ui import render
 
 STATS = LibraryStats(
@@ -68,18 +66,6 @@ def test_stats() -> None:
     values = json.loads(render.stats_as_json(Path("/library"), STATS))
     assert values["synced_at"] == "2026-01-02T03:04:00+00:00"
     assert values["models"] == [{"id": "starter-abc-fp32", "dim": 256, "embeddings": 1234}]
-
-
-def test_benchmarks() -> None:
-    recall = Recall({"R@1": 12.345, "R@5": 50.0}, {"R@1": 1 / 3, "R@5": 100.0})
-    result = RecallResult(recall, 4, 20, "a photo of ")
-    assert json.loads(render.recall_as_json(result, "m"))["text_to_image"]["R@1"] == 12.35
-    assert render.recall_as_text(result, "m").splitlines() == [
-        "m: recall in percent, 4 images, 20 captions, prefix 'a photo of '",
-        "                    R@1     R@5",
-        "text -> image      12.3    50.0",
-        "image -> text       0.3   100.0",
-    ]
 
 
 def test_progress_names_bad_files_and_is_silent_otherwise(
