@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import signal
 import socket
 from collections.abc import Callable
@@ -10,6 +12,7 @@ from contextlib import closing
 import uvicorn
 
 from rwkvsearch.ui.api.app import create_app
+from rwkvsearch.ui.api.endless import EndlessAnswers
 from rwkvsearch.ui.api.guard import protect
 from rwkvsearch.ui.api.recording import Recording, start_logging
 from rwkvsearch.ui.api.service import Service
@@ -21,14 +24,22 @@ GRACE = 5
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, endless: EndlessAnswers, on_ready: Callable[[], None]
+    ) -> None:
         super().__init__(config)
+        self._endless = endless
         self._on_ready = on_ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
             self._on_ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._endless.stop()
+        logging.getLogger("uvicorn.error").addFilter(_is_trouble)
+        await super().shutdown(sockets)
 
 
 def assemble(service: Service) -> Recording:
@@ -49,15 +60,22 @@ def run(settings: Settings, listener: socket.socket, on_ready: Callable[[], None
     signal.signal(signal.SIGTERM, _end)  # uvicorn raises it again once it has stopped
     start_logging()
     with closing(Service(settings)) as service:
+        app = EndlessAnswers(assemble(service))
         config = uvicorn.Config(
-            assemble(service),
+            app,
             log_config=None,
             access_log=False,
             server_header=False,
             proxy_headers=False,
             timeout_graceful_shutdown=GRACE,
         )
-        _Server(config, on_ready).run([listener])
+        _Server(config, app, on_ready).run([listener])
+
+
+def _is_trouble(record: logging.LogRecord) -> bool:
+    """False for what is cut off at the end of the grace: nobody can do anything about it."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not (isinstance(error, asyncio.CancelledError) or record.msg.startswith("Cancel "))
 
 
 def _end(_number: int, _frame: object) -> None:

@@ -87,7 +87,6 @@ def to_query(service: Service, asked: Asked, offset: int = 0) -> Query | None:
         QueryError: the words make no sense, or a picture has gone.
         LibraryError: there is no such album.
     """
-    votes = {"liked": asked.liked, "disliked": asked.disliked}
     if asked.album:
         return _of_album(service, asked, offset)
     terms = [*asked.words()]
@@ -104,7 +103,8 @@ def to_query(service: Service, asked: Asked, offset: int = 0) -> Query | None:
         offset=offset,
         min_confidence=asked.min_confidence,
         diverse=asked.diverse,
-        **votes,
+        liked=asked.liked,
+        disliked=asked.disliked,
     )
 
 
@@ -177,7 +177,7 @@ def _shown(
         paths = {key: files[0] for key, files in service.library.paths_of(ids).items()}
     else:
         paths = {hit.image_id: hit.path for hit in hits}
-    shown = [
+    shown: list[dict[str, Any]] = [
         {
             "id": image_id,
             "hash": shapes[image_id].content_hash,

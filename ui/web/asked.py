@@ -112,7 +112,9 @@ def _read(kind: str, values: Sequence[str]) -> Any:
         return tuple(dict.fromkeys(map(_image_id, values)))
     if kind == "bool":
         return values[0].lower() not in ("0", "false", "no")
-    return {"str": str, "float": _share}.get(kind, _image_id)(values[0])
+    if kind == "float":
+        return _share(values[0])
+    return values[0] if kind == "str" else _image_id(values[0])
 
 
 def _image_id(text: str) -> int:
