@@ -2,6 +2,7 @@
 
 import sqlite3
 import stat
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -121,3 +122,26 @@ def test_more_than_it_keeps_leave_the_rest_alone(
     found = cache.embed(list("wxyz"), encode)
     np.testing.assert_array_equal(found, [encode.of(text) for text in "wxyz"])
     cache.embed(["a"], lambda texts: pytest.fail(f"{texts}"))
+
+
+def test_nobody_waits_for_another_writer(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes while one thread writes is written by it; the others are answered at once."""
+    cache, encode = TextCache(file, "m", DIM), Counting()
+    writing, go = threading.Event(), threading.Event()
+    write = TextCache._write
+
+    def slowly(self: TextCache, new: dict[bytes, np.ndarray]) -> None:
+        writing.set()
+        assert go.wait(10)
+        write(self, new)
+
+    monkeypatch.setattr(TextCache, "_write", slowly)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(cache.embed, ["a"], encode)
+        assert writing.wait(10)
+        np.testing.assert_array_equal(cache.embed(["b"], encode), [encode.of("b")])
+        assert not first.done()
+        go.set()
+        first.result(10)
+    again = TextCache(file, "m", DIM).embed(["a", "b"], lambda texts: pytest.fail(f"{texts}"))
+    np.testing.assert_array_equal(again, [encode.of("a"), encode.of("b")])
