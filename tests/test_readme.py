@@ -29,6 +29,7 @@ COMMANDS = [
     ["model", "pull"],
     ["bench", "recall"],
     ["bench", "classify"],
+    ["bench", "probe"],
     ["album", "save"],
     ["album", "show"],
     ["album", "list"],
