@@ -230,7 +230,8 @@ class Library:
                 rows = session.connection().execute(_PATHS.where(FileRow.image_id.in_(ids)))
                 for image_id, root, path in rows:
                     whole = os.fsdecode(root.rstrip(b"/") + b"/" + path)  # parsed once, not thrice
-                    paths.setdefault(image_id, []).append(Path(whole))
+                    if image_id is not None:
+                        paths.setdefault(image_id, []).append(Path(whole))
         return {image_id: sorted(found) for image_id, found in sorted(paths.items())}
 
     def open_image(self, image_id: int) -> BinaryIO:
