@@ -470,7 +470,9 @@ def test_votes_are_in_the_address(go: Any, engine: SearchEngine) -> None:
     page.wait_for_selector("[data-drawn]", state="attached")
     assert ids(page) == best(engine, query)
     page.locator(f"#found .card[data-id='{liked}']").click()
-    assert page.get_by_role("button", name="Like", exact=True).get_attribute("aria-pressed") == "true"
+    assert (
+        page.get_by_role("button", name="Like", exact=True).get_attribute("aria-pressed") == "true"
+    )
     with another(page):
         press(page, "Like")
     assert "liked" not in asked(page) and asked(page)["disliked"] == [str(disliked)]
