@@ -1,28 +1,22 @@
-"""The map as a server keeps it: read when it is asked for, made in a process of its own.
-
-So searches stay quick beside it: that process has the lowest priority and an interpreter of its
-own, and what it takes of memory is given back.
-"""
+"""The map as a server keeps it: read when it is asked for, made in a process of its own."""
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from threading import Lock, Thread
-from typing import Literal
+from threading import Lock
+from typing import Any, Literal
 
 from rwkvsearch.data.errors import LibraryBusy, LibraryError
 from rwkvsearch.indexer.library import Library, ModelInfo
 from rwkvsearch.indexer.maps import CollectionMap, map_path, read_map
 from rwkvsearch.retrieval.mapping import Standing, compare, live_images
+from rwkvsearch.ui.api.children import Child
 
 State = Literal["none", "computing", "outdated", "ready"]
-_PATIENCE = 5.0  # seconds until a process that was asked to end is killed
+_PATIENCE = 1.0  # seconds until a process that was asked to end is killed
 
 
 @dataclass(frozen=True)
@@ -57,7 +51,7 @@ class _Seen:
 
 @dataclass(frozen=True)
 class _Work:
-    process: subprocess.Popen[bytes]
+    child: Child
     began: float
     step: str = "starting"
 
@@ -71,8 +65,8 @@ class Maps:
         self._lock = Lock()
         self._seen: _Seen | None = None
         self._work: _Work | None = None
-        self._reader: Thread | None = None
         self._error: str | None = None
+        self._done = False
         self._closed = False
 
     def look(self, model: ModelInfo, age: object) -> tuple[CollectionMap | None, MapState]:
@@ -118,22 +112,14 @@ class Maps:
                 raise LibraryBusy("a map is being made already; wait until it is done")
             if not os.access(self._library.path, os.W_OK):
                 raise LibraryError(f"this server cannot write to {self._library.path}")
-            process = subprocess.Popen(
-                [sys.executable, "-m", "rwkvsearch.ui.api.map_child", json.dumps(asked)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-            )
-            self._error = None
-            self._work = _Work(process, time.monotonic())
-            self._reader = Thread(target=self._follow, args=(process,), name="map")
-            self._reader.start()
+            child = Child("rwkvsearch.ui.api.map_child", asked, self._on_line, self._on_end)
+            self._error, self._done = None, False
+            self._work = _Work(child, time.monotonic())
 
     def wait(self, seconds: float | None = None) -> bool:
         """Wait until no map is being made; whether that is so."""
-        reader = self._reader
-        if reader is not None:
-            reader.join(seconds)
-        return reader is None or not reader.is_alive()
+        work = self._work
+        return work is None or work.child.wait(seconds)
 
     def close(self) -> None:
         """End a process that makes a map."""
@@ -141,9 +127,7 @@ class Maps:
             self._closed = True
             work = self._work
         if work is not None:
-            with suppress(OSError):
-                work.process.kill()
-        self.wait(_PATIENCE)
+            work.child.end(_PATIENCE)
 
     def _read(self, model: ModelInfo, age: object) -> _Seen:
         age = (age, model.model_id, model.preprocessing_id, _stat(self._library, model))
@@ -159,21 +143,18 @@ class Maps:
             seen = self._seen = _Seen(age, made, standing, len(live))
         return seen
 
-    def _follow(self, process: subprocess.Popen[bytes]) -> None:
-        done, error = False, None
-        with process:
-            for line in process.stdout or ():
-                with suppress(ValueError):  # cut off by a kill
-                    said = json.loads(line)
-                    done, error = done or "done" in said, said.get("error", error)
-                    with self._lock:
-                        if self._work and "step" in said:
-                            self._work = replace(self._work, step=said["step"])
-            code = process.wait()
-        if not done and error is None:
-            error = f"the process that makes the map ended with code {code}; start it again"
+    def _on_line(self, said: dict[str, Any]) -> None:
         with self._lock:
-            self._work, self._error = None, error
+            self._done = self._done or "done" in said
+            self._error = said.get("error", self._error)
+            if self._work and "step" in said:
+                self._work = replace(self._work, step=said["step"])
+
+    def _on_end(self, why: str) -> None:
+        with self._lock:
+            if not self._done and self._error is None:
+                self._error = f"the process that makes the map {why}; start it again"
+            self._work = None
 
 
 def _stat(library: Library, model: ModelInfo) -> tuple[int, ...] | None:

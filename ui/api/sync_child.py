@@ -1,20 +1,18 @@
 """The process that syncs for a server: what `rwkvsearch index --nice` does, told in lines of JSON.
 
-It ends in good order when its stdin ends: the server has asked it to stop, or is no more.
+It ends in good order when it is asked to stop: what is done is kept.
 """
 
 from __future__ import annotations
 
-import _thread
 import json
-import os
-import signal
 import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from threading import Thread
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from rwkvsearch.ui.api.child import begin, say
 
 if TYPE_CHECKING:
     from rwkvsearch.indexer.protocols import Progress, SyncEvent, SyncReport
@@ -27,25 +25,21 @@ _PATIENCE = 20.0  # seconds until a batch that does not end is left
 
 def main() -> None:
     """Sync as the one argument says, a JSON object: library, model, device and precision."""
-    os.nice(19)  # of this thread alone: all others start later and take it over
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
-    say = _Lines()
+    lines = _Lines()
     from rwkvsearch.data.errors import LibraryBusy, RwkvSearchError
 
     try:
-        Thread(target=_stop_with_stdin, daemon=True).start()
+        begin(_PATIENCE)
         asked = json.loads(sys.argv[1])
         library = Path(asked["library"])
-        report = run(library, asked["model"], asked["device"], asked["precision"], say)
-        say.end("done", _as_text(report, library))
+        report = run(library, asked["model"], asked["device"], asked["precision"], lines)
+        lines.end("done", _as_text(report, library))
     except KeyboardInterrupt:
-        say.end("stopped", STOPPED)
+        lines.end("stopped", STOPPED)
     except LibraryBusy as error:
-        say.end("busy", str(error))
+        lines.end("busy", str(error))
     except (RwkvSearchError, OSError) as error:
-        say.end("failed", str(error))
+        lines.end("failed", str(error))
 
 
 def run(
@@ -80,33 +74,22 @@ class _Lines:
     def __call__(self, event: SyncEvent) -> None:
         now = time.monotonic()
         if event.path is not None:
-            self._say({"event": "skipped", "path": str(event.path), "reason": event.reason})
+            say(event="skipped", path=str(event.path), reason=event.reason)
         elif event.stage != self._stage or now - self._told >= _PAUSE:
             self._stage, self._told = event.stage, now
             counts = {"total": event.total, "done": event.done, "errors": event.errors}
-            self._say({"event": "progress", "stage": event.stage} | counts)
+            say(event="progress", stage=event.stage, **counts)
 
     def end(self, outcome: str, message: str) -> None:
         """The last line."""
         with suppress(OSError):  # nobody listens any more
-            self._say({"event": "end", "outcome": outcome, "message": message})
-
-    def _say(self, line: dict[str, Any]) -> None:
-        os.write(1, f"{json.dumps(line)}\n".encode())
+            say(event="end", outcome=outcome, message=message)
 
 
 def _as_text(report: SyncReport, library: Path) -> str:
     from rwkvsearch.ui.render import report_as_text
 
     return report_as_text(report, library).splitlines()[0]
-
-
-def _stop_with_stdin() -> None:
-    while os.read(0, 4096):  # no buffer: Python could not end while one is waited for
-        pass
-    _thread.interrupt_main()
-    time.sleep(_PATIENCE)
-    os._exit(1)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from rwkvsearch.indexer.maps import read_map
-from rwkvsearch.ui.api import map_routes
 from rwkvsearch.ui.api.routes import add_api
 from rwkvsearch.ui.api.service import Service
 from rwkvsearch.ui.api.settings import Settings
@@ -39,7 +38,6 @@ def service(indexed: Path, home: Path, run: Run) -> Iterator[Service]:
 def client(service: Service) -> TestClient:
     app = FastAPI()
     app.state.service = service
-    app.include_router(map_routes.router)
     add_api(app, service)
     return TestClient(app, base_url="http://127.0.0.1:7860", raise_server_exceptions=False)
 
@@ -84,7 +82,7 @@ def test_killed_it_says_so_and_can_be_started_again(client: TestClient, service:
     client.post("/api/v1/map")
     work = service.maps._work
     assert work is not None
-    os.kill(work.process.pid, signal.SIGKILL)
+    os.kill(work.child.pid, signal.SIGKILL)
     assert service.maps.wait(30)
     state = client.get("/api/v1/map/state").json()
     assert state["state"] == "none" and "start it again" in state["error"]
@@ -99,7 +97,7 @@ def test_ends_with_the_server(client: TestClient, service: Service) -> None:
     assert work is not None
     began = time.monotonic()
     service.maps.close()
-    assert work.process.poll() is not None and time.monotonic() - began < 5
+    assert work.child.wait(0) and time.monotonic() - began < 5
     assert client.post("/api/v1/map").status_code == 503
 
 

@@ -110,7 +110,7 @@ def is_running(pid: int) -> bool:
 def served(syncs: Syncs) -> TestClient:
     app = FastAPI()
     app.state.service = SimpleNamespace(syncs=syncs)
-    app.include_router(sync_routes.router)
+    app.include_router(sync_routes.router, prefix="/api/v1")
     add_problems(app)
     return TestClient(app)
 
@@ -323,3 +323,28 @@ def test_routes(syncs: Syncs, photos: Path) -> None:
         {"path": str(photos / os.fsdecode(b"caf\xe9.jpg")), "reason": "empty file"}
     ]
     assert client.delete("/api/v1/sync").json()["state"] == "idle"
+
+
+def test_a_process_that_cannot_be_started_leaves_nothing(
+    library: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    syncs = Syncs(Settings(library))
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "executable", str(tmp_path / "none"))
+        with pytest.raises(LibraryError, match="no process can be started: No such file"):
+            syncs.start()
+    assert (syncs.state().state, syncs.pid) == ("idle", None)
+    assert syncs.start().state == "running"
+    syncs.close()
+
+
+def test_modules_of_the_folder_it_is_started_in_are_left_alone(
+    library: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "numpy.py").write_text("raise SystemExit('not mine')")
+    monkeypatch.chdir(tmp_path)
+    syncs = Syncs(Settings(library))
+    syncs.start()
+    assert syncs.wait(DEADLINE)
+    assert syncs.state().outcome == "done", syncs.state().message
+    syncs.close()
