@@ -8,13 +8,6 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
-from rwkvsearch.ui.api import (
-    benchmark_routes,
-    duplicate_routes,
-    health_routes,
-    map_routes,
-    sync_routes,
-)
 from rwkvsearch.ui.api.routes import add_api
 from rwkvsearch.ui.api.service import Service
 
@@ -35,7 +28,5 @@ def create_app(service: Service) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.service = service
-    for part in (sync_routes, duplicate_routes, health_routes, benchmark_routes, map_routes):
-        app.include_router(part.router)
     add_api(app, service)
     return app

@@ -20,7 +20,7 @@ from rwkvsearch.retrieval.published import (
 )
 from rwkvsearch.ui.api.replies import reply
 
-router = APIRouter(prefix="/api/v1", tags=["benchmarks"])
+router = APIRouter(tags=["benchmarks"])
 
 _COMMANDS = {
     "How often the right picture, or the right words, come first": "bench recall --data SET",

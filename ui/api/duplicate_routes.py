@@ -16,10 +16,9 @@ from rwkvsearch.indexer.dupes import MAX_DISTANCE, MIN_SCORE, Copy, Duplicates, 
 from rwkvsearch.ui.api.duplicate_searches import AskedDuplicates, DuplicateSearches
 from rwkvsearch.ui.api.jobs import Job
 from rwkvsearch.ui.api.path_lists import Form, path_list
-from rwkvsearch.ui.api.problems import errors
 from rwkvsearch.ui.api.replies import reply
 
-router = APIRouter(prefix="/api/v1", tags=["duplicates"])
+router = APIRouter(tags=["duplicates"])
 _AT_MOST = 10.0  # seconds that a request waits
 
 
@@ -91,9 +90,7 @@ Wait = Annotated[float, Query(ge=0, le=_AT_MOST, description="Seconds to wait fo
 Kind = Annotated[Literal["all", "exact", "near"], Query()]
 
 
-@router.get(
-    "/duplicates", response_model=DuplicatesAnswer, responses=errors(401, 403, 422, 429, 503)
-)
+@router.get("/duplicates", response_model=DuplicatesAnswer)
 def duplicates(
     request: Request,
     asked: Asked,
@@ -118,10 +115,7 @@ def duplicates(
 
 @router.get(
     "/duplicates/paths",
-    responses={
-        200: {"content": {"text/plain": {}, "application/octet-stream": {}}},
-        **errors(401, 403, 422, 429, 503),
-    },
+    responses={200: {"content": {"text/plain": {}, "application/octet-stream": {}}}},
     response_class=Response,
 )
 def duplicate_paths(

@@ -14,12 +14,10 @@ from rwkvsearch.indexer.doctor.findings import State
 from rwkvsearch.indexer.library import Library
 from rwkvsearch.indexer.roots import root_states
 from rwkvsearch.ui.api.checkups import Checkups
-from rwkvsearch.ui.api.problems import errors as problems
 from rwkvsearch.ui.api.remedies import remedy
 from rwkvsearch.ui.api.replies import reply
 
-router = APIRouter(prefix="/api/v1", tags=["library"])
-_PROBLEMS = problems(401, 403, 422, 429, 503)
+router = APIRouter(tags=["library"])
 
 
 @dataclass(frozen=True)
@@ -107,7 +105,7 @@ def _library(request: Request) -> Library:
     return library
 
 
-@router.get("/roots", response_model=RootsAnswer, responses=_PROBLEMS)
+@router.get("/roots", response_model=RootsAnswer)
 def roots(request: Request) -> Response:
     """The folders and shards that were indexed, and whether they are there."""
     found = [
@@ -121,7 +119,7 @@ def roots(request: Request) -> Response:
     return reply(RootsAnswer(found))
 
 
-@router.get("/errors", response_model=ReasonsAnswer, responses=_PROBLEMS)
+@router.get("/errors", response_model=ReasonsAnswer)
 def errors(request: Request) -> Response:
     """Why files could not be used, and what helps."""
     reasons = _library(request).stats().errors_by_reason
@@ -129,7 +127,7 @@ def errors(request: Request) -> Response:
     return reply(ReasonsAnswer(sum(reasons.values()), found))
 
 
-@router.get("/errors/files", response_model=BadFilesAnswer, responses=_PROBLEMS)
+@router.get("/errors/files", response_model=BadFilesAnswer)
 def error_files(
     request: Request,
     reason: Annotated[str | None, Query(max_length=1000)] = None,
@@ -143,13 +141,13 @@ def error_files(
     return reply(BadFilesAnswer(total, files, end if files and end < total else None))
 
 
-@router.get("/doctor", response_model=DoctorAnswer, responses=_PROBLEMS)
+@router.get("/doctor", response_model=DoctorAnswer)
 def doctor(request: Request) -> Response:
     """What the doctor has found; nothing is started."""
     return reply(_diagnosis(request))
 
 
-@router.post("/doctor", status_code=202, response_model=DoctorAnswer, responses=_PROBLEMS)
+@router.post("/doctor", status_code=202, response_model=DoctorAnswer)
 def start_doctor(request: Request) -> Response:
     """Look at the library as `rwkvsearch doctor` does, in the background; nothing is changed."""
     _checkups(request).start()

@@ -24,7 +24,7 @@ MOST_NAMED = 500
 LARGEST = 65_535
 _ID = re.compile(r"[0-9]{1,18}")
 
-router = APIRouter(prefix="/api/v1", tags=["map"])
+router = APIRouter(tags=["map"])
 
 
 class MapPoints(BaseModel):
@@ -50,7 +50,7 @@ class MapPictures(BaseModel):
     pictures: list[MapPicture]
 
 
-@router.get("/map", response_model=MapPoints, responses=errors(503))
+@router.get("/map", response_model=MapPoints)
 def read_points(request: Request) -> Response:
     """The map of the collection: what lies near is alike; nothing is started by asking."""
     service, model = _service_and_model(request)
@@ -58,14 +58,14 @@ def read_points(request: Request) -> Response:
     return reply({"state": vars(state)} | _points(made))
 
 
-@router.get("/map/state", response_model=MapState, responses=errors(503))
+@router.get("/map/state", response_model=MapState)
 def read_state(request: Request) -> Response:
     """Whether there is a map, whether it is current, and how far one is that is being made."""
     service, model = _service_and_model(request)
     return reply(service.maps.look(model, service.warm.reopened)[1])
 
 
-@router.post("/map", status_code=202, response_model=MapState, responses=errors(409, 503))
+@router.post("/map", status_code=202, response_model=MapState, responses=errors(409))
 def make(request: Request, anew: bool = False) -> Response:
     """Bring the map up to date in the background; lay out all pictures `anew` if asked to."""
     service, model = _service_and_model(request)
@@ -73,7 +73,7 @@ def make(request: Request, anew: bool = False) -> Response:
     return reply(service.maps.look(model, service.warm.reopened)[1], 202)
 
 
-@router.get("/map/pictures", response_model=MapPictures, responses=errors(422, 503))
+@router.get("/map/pictures", response_model=MapPictures)
 def read_pictures(
     request: Request,
     ids: Annotated[str, Query(max_length=8_000, description="Image ids with commas between.")],

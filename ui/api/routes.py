@@ -4,16 +4,29 @@ from __future__ import annotations
 
 from itertools import takewhile
 
-from fastapi import APIRouter, FastAPI, Request, Security
+from fastapi import APIRouter, Depends, FastAPI, Request, Security
+from fastapi.dependencies.models import Dependant
 from fastapi.security import HTTPBearer
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from rwkvsearch.ui.api import album_routes, docs, images, searching
+from rwkvsearch.data.errors import QueryError
+from rwkvsearch.ui.api import (
+    album_routes,
+    benchmark_routes,
+    docs,
+    duplicate_routes,
+    health_routes,
+    images,
+    map_routes,
+    searching,
+    status,
+    sync_routes,
+)
 from rwkvsearch.ui.api.problems import add_problems, errors
 from rwkvsearch.ui.api.recording import PREFIX
 from rwkvsearch.ui.api.service import Service
-from rwkvsearch.ui.api.status import status_router
 from rwkvsearch.ui.api.texts import texts_router
 
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
@@ -33,19 +46,24 @@ def routers(service: Service) -> list[APIRouter]:
         images.router,
         texts_router(),
         album_routes.router,
-        status_router(service),
+        status.router,
+        sync_routes.router,
+        duplicate_routes.router,
+        health_routes.router,
+        benchmark_routes.router,
+        map_routes.router,
     ]
 
 
 def add_api(app: FastAPI, service: Service) -> None:
-    """Put everything into the application, behind the routers that others have put there.
+    """Put everything into the application, under the same rules.
 
     What is below the prefix and no route is answered here, not by what is mounted behind it.
     """
     app.description = _DESCRIPTION
     locked = service.settings.token is not None
-    needed = [Security(HTTPBearer(auto_error=False))] if locked else []
-    usual = errors(401, 403, 429) if locked else errors(403, 429)
+    needed = [Depends(only_known), *([Security(HTTPBearer(auto_error=False))] if locked else [])]
+    usual = errors(*([401] if locked else []), 403, 422, 429, 503)
     for router in routers(service):
         app.include_router(router, prefix=PREFIX, dependencies=needed, responses=usual)
     app.include_router(docs.router)
@@ -53,6 +71,29 @@ def add_api(app: FastAPI, service: Service) -> None:
     app.add_api_route(
         PREFIX + "/{rest:path}", _nowhere, methods=_ALL, include_in_schema=False, name=_NOWHERE
     )
+
+
+async def only_known(request: Request) -> None:
+    """Refuse parameters that the route does not take, which may be misspelt."""
+    known = _parameters(request.scope["route"].dependant)
+    for name in request.query_params:
+        if known is not None and name not in known:
+            raise QueryError(f"{name}: there is no such parameter here; /docs says which there are")
+
+
+def _parameters(taken: Dependant) -> set[str] | None:
+    """The names of a route's parameters; None where a model says it, and which it refuses."""
+    names = set()
+    for field in taken.query_params:
+        kind = field.field_info.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            return None
+        names.add(field.alias)
+    for part in map(_parameters, taken.dependencies):
+        if part is None:
+            return None
+        names |= part
+    return names
 
 
 def _nowhere(request: Request, rest: str) -> None:

@@ -45,13 +45,10 @@ def search(service: TheService, asked: Annotated[Search, Query()]) -> Response:
 @router.post("/search", response_model=Found, responses=errors(400, 404, 413, 422))
 def search_by_files(
     service: TheService,
-    request: Request,
     asked: Annotated[SearchForm, Form(media_type="multipart/form-data")],
 ) -> Response:
     """The same with pictures as files in a form; they are kept as uploads are."""
     began = time.perf_counter()
-    if request.query_params:
-        raise QueryError("POST /search takes a form: put everything into it")
     uploads = [service.uploads.add(file.file.read()) for file in asked.image]
     asked = asked.model_copy(update={"upload": [*asked.upload, *uploads]})
     return found(service, asked.to_query(service), asked.q, began)

@@ -3,56 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import lru_cache
 
 from fastapi import APIRouter, Response
 
-from rwkvsearch.indexer.facets import Count, Facets, Folder, facets_of
+from rwkvsearch.indexer.facets import Count, Facets, Folder
 from rwkvsearch.ui.api.metrics import MEDIA_TYPE
 from rwkvsearch.ui.api.models import FacetCount, FacetValues, Health, Stats
 from rwkvsearch.ui.api.replies import AsciiJson
 from rwkvsearch.ui.api.searching import TheService
-from rwkvsearch.ui.api.service import Service
 from rwkvsearch.ui.render import stats_as_json
 
-
-def status_router(service: Service) -> APIRouter:
-    """Return the routes."""
-    router = APIRouter(tags=["server"], default_response_class=AsciiJson)
-
-    @lru_cache(1)
-    def facets_at(_: int) -> FacetValues:
-        return _facet_values(facets_of(service.library))
-
-    @router.get("/facets")
-    def facets() -> FacetValues:
-        """What the filters can be set to, with how many pictures each value leaves."""
-        return facets_at(service.warm.reopened)
-
-    router.get("/stats", response_model=Stats)(stats)
-    router.get("/health/live")(live)
-    router.get("/health", responses={503: {"model": Health, "description": "Not ready yet."}})(
-        health
-    )
-    router.get(
-        "/metrics",
-        response_class=Response,
-        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
-    )(metrics)
-    return router
+router = APIRouter(tags=["server"], default_response_class=AsciiJson)
 
 
+@router.get("/facets")
+def facets(service: TheService) -> FacetValues:
+    """What the filters can be set to, with how many pictures each value leaves."""
+    return _facet_values(service.facets())
+
+
+@router.get("/stats", response_model=Stats)
 def stats(service: TheService) -> Response:
     """What the library holds."""
     said = stats_as_json(service.library.path, service.library.stats())
     return Response(said, headers={"Cache-Control": "no-store"}, media_type="application/json")
 
 
+@router.get("/health/live")
 def live() -> dict[str, str]:
     """Whether the server answers at all."""
     return {"status": "alive"}
 
 
+@router.get("/health", responses={503: {"model": Health, "description": "Not ready yet."}})
 def health(service: TheService, response: Response) -> Health:
     """Whether searches are answered at once: 503 until the model is in memory."""
     with service.engine() as engine:
@@ -69,6 +52,11 @@ def health(service: TheService, response: Response) -> Health:
     )
 
 
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+)
 def metrics(service: TheService) -> Response:
     """What the server has done and holds, for Prometheus."""
     return Response(service.metrics.as_text(service), headers={"Content-Type": MEDIA_TYPE})

@@ -10,7 +10,7 @@ from rwkvsearch.ui.api.replies import reply
 from rwkvsearch.ui.api.sync_state import SyncState
 from rwkvsearch.ui.api.syncing import Syncs
 
-router = APIRouter(prefix="/api/v1", tags=["library"])
+router = APIRouter(tags=["library"])
 
 
 def _syncs(request: Request) -> Syncs:
@@ -18,7 +18,7 @@ def _syncs(request: Request) -> Syncs:
     return syncs
 
 
-@router.get("/sync", response_model=SyncState, responses=errors(401, 403, 429))
+@router.get("/sync", response_model=SyncState)
 def sync_state(request: Request) -> Response:
     """How far a sync is, or how the last one of this server ended."""
     return reply(_syncs(request).state())
@@ -28,7 +28,7 @@ def sync_state(request: Request) -> Response:
     "/sync",
     status_code=202,
     response_model=SyncState,
-    responses=errors(401, 403, 409, 429, 503),
+    responses=errors(409),
 )
 def start_sync(request: Request) -> Response:
     """Bring the library up to date with all folders that were indexed before, in the background.
@@ -44,7 +44,7 @@ def start_sync(request: Request) -> Response:
         raise HTTPException(403, str(error)) from None
 
 
-@router.delete("/sync", status_code=202, response_model=SyncState, responses=errors(401, 403, 429))
+@router.delete("/sync", status_code=202, response_model=SyncState)
 def stop_sync(request: Request) -> Response:
     """Stop a sync; what is done is kept. Without one, nothing happens."""
     syncs = _syncs(request)

@@ -53,7 +53,7 @@ def searches(library: Library) -> Iterator[DuplicateSearches]:
 def client(library: Library, searches: DuplicateSearches) -> TestClient:
     app = FastAPI()
     app.state.service = SimpleNamespace(library=library, duplicates=searches)
-    app.include_router(duplicate_routes.router)
+    app.include_router(duplicate_routes.router, prefix="/api/v1")
     add_problems(app)
     return TestClient(app)
 

@@ -37,7 +37,7 @@ def client(library: Library) -> Iterator[TestClient]:
     app = FastAPI()
     checkups = Checkups(library)
     app.state.service = SimpleNamespace(library=library, checkups=checkups)
-    app.include_router(health_routes.router)
+    app.include_router(health_routes.router, prefix="/api/v1")
     add_problems(app)
     yield TestClient(app)
     checkups.close()

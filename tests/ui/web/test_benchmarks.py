@@ -63,7 +63,7 @@ def served(home: Path) -> Iterator[str]:
 
     app, service = FastAPI(), SimpleNamespace(library=SimpleNamespace(path=home))
     app.state.service = service
-    app.include_router(router)
+    app.include_router(router, prefix="/api/v1")
     with gr.Blocks(analytics_enabled=False) as pages:
         gr.Markdown("first page")
     add(pages, service)  # type: ignore[arg-type]

@@ -27,7 +27,6 @@ def address(indexed: Path, home: Path, run: Run) -> Iterator[str]:
     import uvicorn
     from fastapi import FastAPI
 
-    from rwkvsearch.ui.api import map_routes
     from rwkvsearch.ui.api.routes import add_api
     from rwkvsearch.ui.web.map import add
 
@@ -35,7 +34,6 @@ def address(indexed: Path, home: Path, run: Run) -> Iterator[str]:
     assert run("index", indexed).code == 0
     app, service = FastAPI(), Service(Settings(home))
     app.state.service = service
-    app.include_router(map_routes.router)
     add_api(app, service)
     with gr.Blocks(analytics_enabled=False) as pages:
         gr.Markdown("first page")
