@@ -54,6 +54,11 @@ class LazyEncoder:
                 )
             return self._encoder
 
+    @property
+    def scale(self) -> float:
+        """As `Encoder.scale`."""
+        return self.encoder.scale
+
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """As `Encoder.encode_texts`."""
         return self.encoder.encode_texts(texts)

@@ -140,8 +140,8 @@ def _embedding(engine: SearchEngine, term: Term) -> NDArray[np.float32]:
 
 def _labels(encoder: LazyEncoder, names: tuple[str, ...] | None) -> Labels:
     if names is None:
-        return Labels(encoder.encoder, everyday_words())
-    return Labels(encoder.encoder, one_of({name: find_word(name) for name in names}))
+        return Labels(encoder, everyday_words())
+    return Labels(encoder, one_of({name: find_word(name) for name in names}))
 
 
 def _names(labels: Sequence[str]) -> list[str]:
