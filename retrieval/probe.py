@@ -119,7 +119,7 @@ def held_out(labels: Labels, contents: Sequence[bytes]) -> NDArray[np.bool_]:
     """
     held = np.zeros(len(labels), bool)
     for label in np.unique(labels):
-        own = np.flatnonzero(labels == label)
+        own = np.flatnonzero(labels == label).tolist()
         different = sorted({contents[row] for row in own})
         count = max(1, round(HELD_OUT * len(different))) if len(different) > 1 else 0
         chosen = set(different[:count])

@@ -125,7 +125,7 @@ def _text(figures: Json, sets: ProbeSets, result: ProbeResult, per_class: bool) 
         f"{pictures_of(accuracy)}, {classes_of(accuracy)}; {learnt}{left_out(sets.unreadable)}",
         f"{strength}; {sets.train.features.shape[1]} features, {FEATURES}",
     ]
-    if result.best in ends:
+    if result.best in ends and result.best.top1 < 100:
         lines.append("note: that is the end of what is tried; the best may lie beyond")
     if not result.converged:
         lines.append("note: the classifier was still improving when it was stopped")
