@@ -38,10 +38,10 @@ def find_pictures(file: Path, entries: list[Entry], folder: Path | None = None) 
         if fewest is None or len(missing) < len(fewest):
             fewest = missing
     assert fewest is not None
-    where = folder or f"{', '.join(places[:6])} of {home}, and where Flickr's archives have them"
+    where = folder or f"{', '.join(places[:6])} of {home} and where Flickr's archives have them"
     raise DataError(
         f"{file}: {len(fewest)} of {len(entries)} images are missing, the first is {fewest[0]}; "
-        f"looked in {where}"
+        f"looked in {where} (bench recall: --pictures)"
     )
 
 
