@@ -104,7 +104,6 @@ class WarmEngine:
 
     def _watch(self) -> None:
         self._warm(self._current.opened.engine)
-        self._ready.set()
         pause = LOOK_EVERY
         while not self._stopped.wait(pause):
             began = time.monotonic()
@@ -135,8 +134,9 @@ class WarmEngine:
             if self._warmed is not engine.encoder:  # several texts at once are computed otherwise
                 engine.encoder.encode_texts(["a picture"] * BATCH)
                 self._warmed = engine.encoder
-        except RwkvSearchError as error:  # it is said again to whoever asks
-            log.warning("%s", error)
+            self._ready.set()
+        except Exception as error:  # it is said again to whoever asks
+            log.warning("the model cannot be loaded: %s", error)
 
     def _retire(self, lent: _Lent) -> None:
         with self._lock:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from rwkvsearch.retrieval.engine import SearchEngine
 from rwkvsearch.ui.api import warm as module
 from rwkvsearch.ui.api.settings import Settings
 from rwkvsearch.ui.api.warm import WarmEngine
@@ -126,3 +127,24 @@ def test_closed_only_when_the_last_user_is_done(
         assert closed == []
         assert len(engine.query("a dog")) == 8
     assert closed == [8]
+
+
+def test_what_cannot_be_loaded_is_not_ready_and_ends_no_watching(
+    warm: WarmEngine, indexed: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert warm.wait(DEADLINE)
+
+    def fail(_: SearchEngine) -> None:
+        raise RuntimeError("out of memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SearchEngine, "warm", fail)
+        other = WarmEngine(warm._settings)
+        make_picture(indexed / "new.png", 100)
+        assert run("index", indexed).code == 0
+        until(lambda: size(other) == 9)
+        assert not other.is_ready
+    make_picture(indexed / "newer.png", 101)
+    assert run("index", indexed).code == 0
+    until(lambda: other.is_ready)
+    other.close()
