@@ -89,6 +89,19 @@ def live_image(library: Library, content_hash: str) -> LiveImage:
     raise NotThere(f"no picture of {library.path} has the content {content_hash[:64]!r}")
 
 
+def open_image(library: Library, image_id: int) -> BinaryIO:
+    """The bytes of an image by its id.
+
+    Raises:
+        NotThere: there is none, or as `open_content`.
+    """
+    with library.read() as session:
+        content_hash = session.scalar(select(_IMAGES.content_hash).where(_IMAGES.id == image_id))
+    if content_hash is None:
+        raise NotThere(f"there is no image {image_id} in {library.path}")
+    return open_content(library, live_image(library, content_hash))
+
+
 def open_content(library: Library, image: LiveImage) -> BinaryIO:
     """The bytes of an image, out of the first of its files that still holds them.
 

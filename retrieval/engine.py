@@ -19,6 +19,7 @@ from PIL import Image
 from rwkvsearch.data.errors import NotThere, QueryError
 from rwkvsearch.data.images import read_image
 from rwkvsearch.indexer.background import Background
+from rwkvsearch.indexer.contents import open_image
 from rwkvsearch.indexer.filters import Filters, images_passing
 from rwkvsearch.indexer.library import Library
 from rwkvsearch.indexer.search import SearchIndex, rescore
@@ -153,10 +154,10 @@ class SearchEngine:
         """Return the picture of a hit with a heat map of what fits, and the same in words.
 
         Raises:
-            LibraryError: the picture cannot be read now.
+            NotThere: no file holds the picture now that was indexed.
         """
         embeddings, vectors = self._vectors(query)
-        with self.library.open_image(hit.image_id) as stream:
+        with open_image(self.library, hit.image_id) as stream:
             seen = read_image(stream, min_side=self.encoder.image_size)
             stream.seek(0)
             shown = read_image(stream, min_side=SHOWN_SIDE // 2)

@@ -223,7 +223,7 @@ def test_why_goes_on_behind_a_hit_that_has_gone(indexed: Path, tmp_path: Path, r
     first, second = (Path(path) for path in run("query", "dog", "-k", 2, "--paths").out.split())
     first.unlink()
     outcome = run("query", "dog", "-k", 2, "--why", tmp_path / "why")
-    assert outcome.code == 1 and f"{first}: cannot be read now" in outcome.err
+    assert outcome.code == 1 and f"{first}: not there or changed since" in outcome.err
     assert [file.name for file in (tmp_path / "why").iterdir()] == [f"002 {second.stem}.jpg"]
     (tmp_path / "file").write_text("")
     outcome = run("query", "dog", "--why", tmp_path / "file")

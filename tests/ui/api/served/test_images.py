@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -102,9 +103,10 @@ def test_the_file_itself(
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.headers["content-disposition"] == "attachment; filename*=UTF-8''wren.jpg"
     try:
-        (pictures / "wren.jpg").write_bytes(b"something else has taken its place")
-        said = problem(client.get(f"{API}/images/{wren}/original"), 404)
-        assert "not there or changed since it was indexed" in said
+        shutil.copy(pictures / "panda.jpg", pictures / "wren.jpg")
+        for tail in ("original", "why?q=bird"):
+            said = problem(client.get(f"{API}/images/{wren}/{tail}"), 404)
+            assert "not there or changed since it was indexed" in said
     finally:
         (pictures / "wren.jpg").write_bytes(data)
 
