@@ -1,6 +1,6 @@
 """Write `docs/screens/`: the pages of `rwkvsearch serve` over the sample photographs.
 
-python docs/screenshots.py          # in the environment of the project, with chromium, from anywhere
+python docs/screenshots.py          # in the environment of the project, with chromium
 python docs/screenshots.py map why  # only these
 """
 
