@@ -136,7 +136,8 @@ class WarmEngine:
                 self._warmed = engine.encoder
             self._ready.set()
         except Exception as error:  # it is said again to whoever asks
-            log.warning("the model cannot be loaded: %s", error)
+            unforeseen = not isinstance(error, RwkvSearchError)
+            log.warning("the model cannot be loaded: %s", error, exc_info=unforeseen)
 
     def _retire(self, lent: _Lent) -> None:
         with self._lock:
