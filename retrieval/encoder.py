@@ -16,10 +16,13 @@ from rwkvsearch.data.errors import ModelError
 from rwkvsearch.data.preprocess import PREPROCESSING_ID, preprocess
 from rwkvsearch.data.tokenizer import Tokenizer
 from rwkvsearch.retrieval.cores import map_on_cores
+from rwkvsearch.retrieval.graphs.choice import Engines, Run, compiled_towers, faster
+from rwkvsearch.retrieval.graphs.files import Tower
 from rwkvsearch.retrieval.models import (
     CONFIG_FILE,
     DEFAULT_MODEL,
     EXACT,
+    OPENVINO,
     ModelCard,
     Precision,
     checked_precision,
@@ -53,8 +56,13 @@ class Encoder:
         self.config = model.config
         self.device = device
         self.precision = precision
-        self._model = pack(model, precision) if device.type == "cpu" else model.to(device)
         self._staging = Staging(device)
+        if device.type == "cpu":
+            engines = compiled_towers(model, card, precision)
+            self._model = pack(model, EXACT if precision == OPENVINO else precision)
+            self._engines = engines if precision == OPENVINO else self._faster(engines)
+        else:
+            self._model, self._engines = model.to(device), {}
         self._tokenizer = Tokenizer(text.vocabulary, text.context)
 
     @classmethod
@@ -68,8 +76,9 @@ class Encoder:
         """Load an installed model by its name.
 
         `device` is a torch device such as `cpu` or `cuda:0`; None takes `$RWKVSEARCH_DEVICE`, else
-        the CPU. `precision` is `fp32` (exact), `bf16` or, on a CPU, `int8`; embeddings of different
-        precisions are kept apart by their model id.
+        the CPU. `precision` is `fp32` (exact), `bf16` or, on a CPU, `int8` or `bf16-openvino`;
+        embeddings of different precisions are kept apart by their model id. Where OpenVINO is
+        installed and faster, it computes `fp32`: see `graphs.choice`.
 
         Raises:
             ModelError: unknown or missing model, damaged weights, a device that is not there, or a
@@ -77,8 +86,8 @@ class Encoder:
         """
         precision = checked_precision(precision)
         place = usable_device(device_name(device))
-        if precision == "int8" and place.type != "cpu":
-            raise ModelError(f"int8 runs on a CPU only, not on {place}: use bf16")
+        if precision in ("int8", OPENVINO) and place.type != "cpu":
+            raise ModelError(f"{precision} runs on a CPU only, not on {place}: use bf16")
         return cls(*load_model(name), place, precision)
 
     @property
@@ -121,10 +130,13 @@ class Encoder:
 
     def encode_pixels(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the embeddings `[B, D]` of pixels `[B, 3, S, S]`."""
-        return self._encode(self._model.image, pixels, self.config.image.rows**2)
+        return _normalised(self.encode_features(pixels))
 
     def encode_features(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the embeddings `[B, D]` of pixels `[B, 3, S, S]` before normalisation."""
+        engine = self._engines.get("image")
+        if engine is not None and engine.takes(pixels):
+            return engine(pixels)
         return self._run(self._model.image, pixels, self.config.image.rows**2)
 
     def encode_patches(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
@@ -136,7 +148,10 @@ class Encoder:
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return the embeddings `[B, D]` of texts; what is beyond the context is cut off."""
-        return self._encode(self._model.text, self._tokenizer(texts), self.config.text.context)
+        ids, engine = self._tokenizer(texts), self._engines.get("text")
+        if engine is not None and engine.takes(ids):
+            return _normalised(engine(ids))
+        return _normalised(self._run(self._model.text, ids, self.config.text.context))
 
     def _pixels(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
         pixels = np.empty((len(images), 3, self.image_size, self.image_size), np.float32)
@@ -144,12 +159,13 @@ class Encoder:
             out[:] = self.preprocess(image)
         return pixels
 
-    def _encode(
-        self, tower: Callable[[Tensor], Tensor], inputs: NDArray[np.generic], tokens: int
-    ) -> NDArray[np.float32]:
-        return self._run(
-            lambda part: functional.normalize(tower(part).float(), dim=-1), inputs, tokens
-        )
+    def _faster(self, engines: Engines) -> Engines:
+        image, text = self.config.image, self.config.text
+        in_torch: dict[Tower, Run] = {
+            "image": lambda pixels: self._run(self._model.image, pixels, image.rows**2),
+            "text": lambda ids: self._run(self._model.text, ids, text.context),
+        }
+        return faster(engines, in_torch, self.card)
 
     def _run(
         self, function: Callable[[Tensor], Tensor], inputs: NDArray[np.generic], tokens: int
@@ -171,6 +187,13 @@ class Encoder:
             result = self._staging.map(inferred, inputs)
         outputs: NDArray[np.float32] = result.numpy()
         return outputs
+
+
+def _normalised(features: NDArray[np.float32]) -> NDArray[np.float32]:
+    embeddings: NDArray[np.float32] = functional.normalize(
+        torch.from_numpy(features), dim=-1
+    ).numpy()
+    return embeddings
 
 
 def _parts(tokens: int) -> int:

@@ -21,9 +21,11 @@ from rwkvsearch.retrieval.rwkv_clip.config import ModelConfig
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
 DEFAULT_MODEL = "starter"
-Precision = Literal["fp32", "bf16", "int8"]
+Precision = Literal["fp32", "bf16", "int8", "bf16-openvino"]
 """What a model computes in; part of the id that its embeddings are kept under."""
 EXACT: Precision = "fp32"
+OPENVINO: Precision = "bf16-openvino"
+"""bfloat16 as OpenVINO rounds, which is not as torch does."""
 _SHIPPED = Path(__file__).parent / "weights"
 
 

@@ -10,7 +10,6 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from typing import get_args
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +22,7 @@ from rwkvsearch.retrieval.rwkv_clip.model import RwkvClip
 from rwkvsearch.retrieval.rwkv_clip.packed import pack
 
 MODELS = {"b32": B32, "b16": B16, "starter": STARTER}
+PACKED: tuple[Precision, ...] = ("fp32", "bf16", "int8")
 Contender = Callable[[Tensor], Tensor]
 
 
@@ -61,7 +61,7 @@ class ClipImage(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Return the features `[B, 512]`."""
-        x = self.patches(pixels).flatten(2).mT
+        x = self.patches(pixels).flatten(2).transpose(1, 2)
         x = torch.cat([self.first.expand(len(x), -1, -1), x], 1) + self.position
         return self.project(self.norm(self.blocks(self.norm0(x))[:, 0]))  # type: ignore[no-any-return]
 
@@ -94,7 +94,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     config = MODELS[options.model]
     model = random_model(config)
-    packed = {p: pack(copy.deepcopy(model), p) for p in get_args(Precision)}
+    packed: dict[str, RwkvClip] = {p: pack(copy.deepcopy(model), p) for p in PACKED}
     sys.stdout.write(
         f"{options.model}, {options.threads} threads, medians of {options.rounds} rounds; ratio to "
         "the first line, share of Bi-WKV\n"

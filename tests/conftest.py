@@ -17,6 +17,8 @@ from hypothesis import settings
 
 # Before torch and faiss start their threads: spinning ones are several times slower under load.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# Else the first test that loads a model would measure OpenVINO, where it is installed.
+os.environ["RWKVSEARCH_ENGINE"] = "torch"
 
 settings.register_profile("steady", derandomize=True, deadline=None)
 settings.load_profile("steady")

@@ -24,6 +24,9 @@ ONLY_IN = {
     "fastapi": ("ui/",),
     "gradio": ("ui/",),
     "numba": ("kernels/",),
+    "onnx": ("retrieval/graphs/",),
+    "onnxruntime": ("retrieval/graphs/",),
+    "openvino": ("retrieval/graphs/",),
     "rich": ("ui/",),
     "torch": ("kernels/", "retrieval/"),
     "tqdm": ("ui/",),
@@ -32,7 +35,7 @@ ONLY_IN = {
 }
 
 LONGEST = 350
-HEAVY = {"PIL", "faiss", "fastapi", "gradio", "numba", "sqlalchemy", "torch", "triton"}
+HEAVY = {"PIL", "faiss", "fastapi", "gradio", "numba", "openvino", "sqlalchemy", "torch", "triton"}
 
 MODULES = sorted(
     path.relative_to(ROOT).as_posix() for room in BELOW for path in (ROOT / room).rglob("*.py")

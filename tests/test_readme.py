@@ -27,6 +27,7 @@ COMMANDS = [
     ["model", "list"],
     ["model", "info"],
     ["model", "pull"],
+    ["model", "export"],
     ["bench", "recall"],
     ["bench", "classify"],
     ["bench", "probe"],

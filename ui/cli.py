@@ -20,6 +20,7 @@ from rwkvsearch.ui.evaluate import evaluate
 from rwkvsearch.ui.exporting import export
 from rwkvsearch.ui.indexing import forget, index, relocate
 from rwkvsearch.ui.labels import classify, tag
+from rwkvsearch.ui.model_export import model_export
 from rwkvsearch.ui.options import JsonOption, LibraryOption, library_folder
 from rwkvsearch.ui.query import query
 from rwkvsearch.ui.serve import serve
@@ -144,10 +145,17 @@ def model_info(
     name: Annotated[str, typer.Argument(help="See `rwkvsearch model list`.")] = "starter",
     _library: UnusedLibraryOption = None,
 ) -> None:
-    """Describe an installed model: shape, source, licence, hash."""
-    from rwkvsearch.retrieval.models import describe
+    """Describe an installed model: shape, source, licence, hash, engine."""
+    from rwkvsearch.retrieval.graphs.choice import describe_engine
+    from rwkvsearch.retrieval.models import describe, read_card
 
-    typer.echo(describe(name))
+    facts, *rest = describe(name).split("\n\n", 1)
+    typer.echo(
+        "\n\n".join([f"{facts.rstrip()}\nengine     {describe_engine(read_card(name))}", *rest])
+    )
+
+
+model_app.command("export")(model_export)
 
 
 @model_app.command("pull")
