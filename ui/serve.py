@@ -77,7 +77,15 @@ def serve(
 def _require() -> None:
     from importlib.util import find_spec
 
-    if missing := [name for name in ("fastapi", "gradio", "uvicorn") if find_spec(name) is None]:
+    needed = (
+        "fastapi",
+        "fastapi_offline",
+        "gradio",
+        "prometheus_client",
+        "python_multipart",
+        "uvicorn",
+    )
+    if missing := [name for name in needed if find_spec(name) is None]:
         raise RwkvSearchError(f"{missing[0]} is not installed: pip install 'rwkvsearch[ui]'")
 
 

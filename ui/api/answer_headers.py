@@ -32,6 +32,12 @@ _ALWAYS = {
         "magnetometer=(), microphone=(), midi=(), payment=(), usb=()"
     ),
 }
+# What Gradio names by a hash of its content, and what browsers ask for after every search.
+_CACHED = (
+    (re.compile(r"/assets/[\w./@+-]*-[\w-]{8}\.\w+"), "private, max-age=31536000, immutable"),
+    (re.compile(r"/favicon\.ico"), "private, max-age=86400"),
+    (re.compile(r".*"), "private, no-cache"),
+)
 _DROPPED = {b"server", b"x-powered-by", b"content-security-policy", *map(str.encode, _ALWAYS)}
 _SCRIPT = re.compile(rb"<script\b([^>]*)>(.*?)</script\s*>", re.IGNORECASE | re.DOTALL)
 
@@ -40,25 +46,28 @@ class AnswerHeaders:
     """Sets the headers for security, and takes those away that would let other sites read.
 
     The scripts that stand in a page itself are allowed by their hash, so a page is sent only once
-    it is whole.
+    it is whole. Nothing is packed where `near`, on the same computer: that takes longer than to
+    send it. What is named by its content a browser asks for once.
     """
 
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: App, *, near: bool) -> None:
         self.app = app
+        self._near = near
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        if accepts_html(scope):  # a packed page could not be read here
+        if self._near or accepts_html(scope):  # a packed page could not be read here
             scope["headers"] = [pair for pair in scope["headers"] if pair[0] != b"accept-encoding"]
-        await self.app(scope, receive, _Answer(send).send)
+        await self.app(scope, receive, _Answer(send, scope["path"]).send)
 
 
 class _Answer:
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, path: str) -> None:
         self._send = send
+        self._path = path
         self._start: Message | None = None
         self._body = b""
 
@@ -79,7 +88,8 @@ class _Answer:
     async def _begin(self) -> None:
         assert self._start is not None
         start, self._start = self._start, None
-        start["headers"] = _secured(start.get("headers", []), self._body)
+        path = self._path if start["status"] in (200, 304) else ""
+        start["headers"] = _secured(start.get("headers", []), self._body, path)
         await self._send(start)
 
 
@@ -89,7 +99,9 @@ def _is_page(start: Message) -> bool:
     return kind.startswith(b"text/html") and b"content-encoding" not in found
 
 
-def _secured(headers: list[tuple[bytes, bytes]], page: bytes) -> list[tuple[bytes, bytes]]:
+def _secured(
+    headers: list[tuple[bytes, bytes]], page: bytes, path: str
+) -> list[tuple[bytes, bytes]]:
     kept = [
         (key.lower(), value)
         for key, value in headers
@@ -98,7 +110,7 @@ def _secured(headers: list[tuple[bytes, bytes]], page: bytes) -> list[tuple[byte
     names = dict(kept)
     added = {**_ALWAYS, "content-security-policy": _policy(names.get(b"content-type", b""), page)}
     if b"cache-control" not in names:
-        added["cache-control"] = "private, no-cache"
+        added["cache-control"] = next(how for name, how in _CACHED if name.fullmatch(path))
     return kept + [(name.encode(), value.encode()) for name, value in added.items()]
 
 

@@ -39,7 +39,7 @@ def protect(app: FastAPI, settings: Settings) -> Protected:
     guarded = OtherSites(guarded)
     if settings.rate is not None:
         guarded = Rate(guarded, settings)
-    return Protected(app, AnswerHeaders(Names(guarded, settings)))
+    return Protected(app, AnswerHeaders(Names(guarded, settings), near=settings.is_loopback))
 
 
 def _close_gradio(app: FastAPI) -> None:

@@ -419,3 +419,30 @@ def test_gradio_is_behind_its_door(pages: Any) -> None:
     assert [type(route.app) for route in pages.app.routes if hasattr(route, "app")][
         -1
     ] is GradioDoor
+
+
+def test_what_is_named_by_its_content_is_kept(ask: Any) -> None:
+    app = FastAPI()
+
+    @app.get("/{path:path}")
+    def give(path: str) -> Response:
+        return Response(b"x" * 2000, 404 if "lost" in path else 200, media_type="text/javascript")
+
+    guarded = protect(app, settings())
+    cached = {
+        "/assets/index-DphvyggB.js": "private, max-age=31536000, immutable",
+        "/assets/lost-DphvyggB.js": "private, no-cache",
+        "/assets/index.js": "private, no-cache",
+        "/favicon.ico": "private, max-age=86400",
+        "/api/v1/search": "private, no-cache",
+    }
+    answers = {path: ask(guarded, path=path).headers["cache-control"] for path in cached}
+    assert answers == cached
+
+
+def test_nothing_is_packed_for_this_computer(ask: Any) -> None:
+    for host, expected in (("127.0.0.1", None), ("0.0.0.0", "br")):
+        guarded = protect(small_app(), settings(host=host, token="t" * 16))
+        headers = {"Accept-Encoding": "br", "Authorization": f"Bearer {'t' * 16}", "Host": HOST}
+        seen = json.loads(ask(guarded, path="/api/v1/seen", headers=headers).body)
+        assert seen["headers"].get("accept-encoding") == expected
