@@ -554,4 +554,4 @@ def test_index_goes_on_with_the_model_of_the_library(
 
 def test_a_template_with_other_braces(run: Run, tmp_path: Path) -> None:
     arguments = ["bench", "classify", "--data", tmp_path, "--template", "{} {x}"]
-    assert_one_line(run, arguments, "no shards")
+    assert_one_line(run, arguments, "no labelled set")
