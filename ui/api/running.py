@@ -12,8 +12,8 @@ from contextlib import closing
 import uvicorn
 
 from rwkvsearch.ui.api.app import create_app
-from rwkvsearch.ui.api.endless import EndlessAnswers
-from rwkvsearch.ui.api.guard import protect
+from rwkvsearch.ui.api.guards.endless import EndlessAnswers
+from rwkvsearch.ui.api.guards.protect import protect
 from rwkvsearch.ui.api.recording import Recording, start_logging
 from rwkvsearch.ui.api.service import Service
 from rwkvsearch.ui.api.settings import Settings

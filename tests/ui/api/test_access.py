@@ -7,10 +7,10 @@ from urllib.parse import quote
 
 import pytest
 
-from rwkvsearch.ui.api import access as module
-from rwkvsearch.ui.api.access import GUESSES, SESSION, Access, Sessions
-from rwkvsearch.ui.api.buckets import Buckets
-from rwkvsearch.ui.api.login_page import login_page, safe_next
+from rwkvsearch.ui.api.guards import access as module
+from rwkvsearch.ui.api.guards.access import GUESSES, SESSION, Access, Sessions
+from rwkvsearch.ui.api.guards.buckets import Buckets
+from rwkvsearch.ui.api.guards.login_page import login_page, safe_next
 from rwkvsearch.ui.api.settings import Settings
 
 TOKEN = "correct-horse-battery"
@@ -225,7 +225,7 @@ def test_buckets_fill_again_and_forget(monkeypatch: pytest.MonkeyPatch) -> None:
     assert buckets.wait("a") == 1
     now[0] = 2.0
     assert [buckets.take("a") for _ in range(2)] == [0, 2]
-    monkeypatch.setattr("rwkvsearch.ui.api.buckets._MOST_CLIENTS", 10)
+    monkeypatch.setattr("rwkvsearch.ui.api.guards.buckets._MOST_CLIENTS", 10)
     for number in range(50):
         buckets.take(str(number))
     assert len(buckets) <= 11

@@ -11,10 +11,10 @@ import pytest
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse
 
-from rwkvsearch.ui.api import limits
-from rwkvsearch.ui.api.gradio_door import GradioDoor, names_a_file
-from rwkvsearch.ui.api.guard import protect
-from rwkvsearch.ui.api.origins import Names, host_name, is_plain
+from rwkvsearch.ui.api.guards import limits
+from rwkvsearch.ui.api.guards.gradio_door import GradioDoor, names_a_file
+from rwkvsearch.ui.api.guards.origins import Names, host_name, is_plain
+from rwkvsearch.ui.api.guards.protect import protect
 from rwkvsearch.ui.api.settings import Settings
 
 ALWAYS = {

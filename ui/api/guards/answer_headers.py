@@ -6,7 +6,7 @@ import re
 from base64 import b64encode
 from hashlib import sha256
 
-from rwkvsearch.ui.api.asgi import App, Message, Receive, Scope, Send, accepts_html
+from rwkvsearch.ui.api.guards.asgi import App, Message, Receive, Scope, Send, accepts_html
 
 # Gradio compiles the templates and scripts of gr.HTML, and Vega its plots: 'unsafe-eval'. Both
 # write style elements. There is no 'unsafe-inline' for scripts: what a file name could bring into

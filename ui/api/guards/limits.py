@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from rwkvsearch.ui.api.asgi import (
+from rwkvsearch.ui.api.guards.asgi import (
     App,
     Message,
     Receive,
@@ -14,7 +14,7 @@ from rwkvsearch.ui.api.asgi import (
     header,
     refuse,
 )
-from rwkvsearch.ui.api.buckets import Buckets
+from rwkvsearch.ui.api.guards.buckets import Buckets
 from rwkvsearch.ui.api.settings import Settings
 
 SMALL = 1 << 20

@@ -5,12 +5,12 @@ from __future__ import annotations
 from fastapi import FastAPI
 from starlette.routing import Mount
 
-from rwkvsearch.ui.api.access import Access
-from rwkvsearch.ui.api.answer_headers import AnswerHeaders
-from rwkvsearch.ui.api.asgi import App, Receive, Scope, Send
-from rwkvsearch.ui.api.gradio_door import GradioDoor
-from rwkvsearch.ui.api.limits import Bodies, Rate
-from rwkvsearch.ui.api.origins import Names, OtherSites
+from rwkvsearch.ui.api.guards.access import Access
+from rwkvsearch.ui.api.guards.answer_headers import AnswerHeaders
+from rwkvsearch.ui.api.guards.asgi import App, Receive, Scope, Send
+from rwkvsearch.ui.api.guards.gradio_door import GradioDoor
+from rwkvsearch.ui.api.guards.limits import Bodies, Rate
+from rwkvsearch.ui.api.guards.origins import Names, OtherSites
 from rwkvsearch.ui.api.settings import Settings
 
 

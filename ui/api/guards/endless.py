@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from rwkvsearch.ui.api.asgi import App, Message, Receive, Scope, Send
+from rwkvsearch.ui.api.guards.asgi import App, Message, Receive, Scope, Send
 
 _PATHS = "/gradio_api/"  # the heartbeat of a page, above all
 

@@ -6,7 +6,7 @@ import socket
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from rwkvsearch.ui.api.asgi import (
+from rwkvsearch.ui.api.guards.asgi import (
     SAFE_METHODS,
     App,
     Receive,

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from rwkvsearch.ui.api.asgi import App, Message, Receive, Scope, Send, header, refuse
+from rwkvsearch.ui.api.guards.asgi import App, Message, Receive, Scope, Send, header, refuse
 
 _READ, _WRITE, _MCP = ({"GET", "HEAD"}, {"POST"}, {"GET", "POST", "DELETE"})
 _OPEN: tuple[tuple[set[str], str], ...] = (

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from hashlib import sha256
 from urllib.parse import parse_qs
 
-from rwkvsearch.ui.api.asgi import (
+from rwkvsearch.ui.api.guards.asgi import (
     App,
     Headers,
     Receive,
@@ -24,8 +24,8 @@ from rwkvsearch.ui.api.asgi import (
     headers_named,
     refuse,
 )
-from rwkvsearch.ui.api.buckets import Buckets
-from rwkvsearch.ui.api.login_page import login_address, login_page, logout_page, safe_next
+from rwkvsearch.ui.api.guards.buckets import Buckets
+from rwkvsearch.ui.api.guards.login_page import login_address, login_page, logout_page, safe_next
 from rwkvsearch.ui.api.settings import Settings
 
 SESSION = 14 * 24 * 3600
