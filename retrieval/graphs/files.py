@@ -182,9 +182,9 @@ def _write_onnx(
     model: RwkvClip, tower: Tower, shape: Sequence[int], facts: Mapping[str, str], path: Path
 ) -> None:
     import onnx
-    from onnx import TensorProto, helper
+    from onnx import helper
 
-    from rwkvsearch.retrieval.graphs.onnx_ops import OPSET, OnnxOps
+    from rwkvsearch.retrieval.graphs.onnx_ops import OnnxOps, as_model
     from rwkvsearch.retrieval.graphs.towers import image_graph, text_graph
 
     ops, entry, is_image = OnnxOps(), INPUTS[tower], tower == "image"
@@ -193,16 +193,7 @@ def _write_onnx(
     else:
         features = text_graph(ops, model.text, entry, shape[1])
     assert ops.nodes[-1].output[0] == features
-    ops.nodes[-1].output[0] = OUTPUT
-    sizes = ["batch" if size == ANY else size for size in shape]
-    kind = TensorProto.FLOAT if is_image else TensorProto.INT64
-    graph = helper.make_graph(
-        ops.nodes,
-        tower,
-        [helper.make_tensor_value_info(entry, kind, sizes)],
-        [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, [sizes[0], model.config.dim])],
-        ops.constants,
-    )
-    whole = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8)
+    dtype = np.float32 if is_image else np.int64
+    whole = as_model(ops, tower, (entry, dtype, shape), OUTPUT)
     helper.set_model_props(whole, dict(facts))
     onnx.save(whole, path)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import NodeProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from rwkvsearch.retrieval.graphs.ops import Array, Node
 
@@ -115,3 +115,24 @@ class OnnxOps:
 
     def patches(self, pixels: Node, kernel: Array) -> Node:
         return self.node("Conv", [pixels, self.constant(kernel)], strides=list(kernel.shape[2:]))
+
+
+def as_model(
+    ops: OnnxOps, name: str, entry: tuple[str, type[np.generic], Sequence[int]], output: str
+) -> ModelProto:
+    """Return the graph, from `entry` (name, type, shape; -1 is any size) to the last node.
+
+    The result of the last node is called `output`.
+    """
+    ops.nodes[-1].output[0] = output
+    label, dtype, shape = entry
+    sizes = ["batch" if size < 0 else size for size in shape]
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    graph = helper.make_graph(
+        ops.nodes,
+        name,
+        [helper.make_tensor_value_info(label, kind, sizes)],
+        [helper.make_tensor_value_info(output, TensorProto.FLOAT, [sizes[0], None])],
+        ops.constants,
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8)

@@ -58,11 +58,11 @@ def compile_tower(
     `half` computes in bfloat16. What is kept fits one processor and one version of OpenVINO; a
     file that cannot be used is written anew.
     """
-    core, settings = openvino.Core(), _settings(half)
+    core, chosen = openvino.Core(), settings(half)
     path = engines_folder() / f"{name}-{machine_key()}.blob"
-    if keep and (kept := _kept(core, path, settings)) is not None:
+    if keep and (kept := _kept(core, path, chosen)) is not None:
         return OpenvinoTower(kept)
-    compiled = core.compile_model(build(), "CPU", settings)
+    compiled = core.compile_model(build(), "CPU", chosen)
     if keep:
         _keep(compiled, path)
     return OpenvinoTower(compiled)
@@ -86,7 +86,8 @@ def machine_key() -> str:
     return hashlib.sha256(told.encode()).hexdigest()[:12]
 
 
-def _settings(half: bool) -> dict[str, Any]:
+def settings(half: bool) -> dict[str, Any]:
+    """Return what towers are compiled with; `half` computes in bfloat16."""
     return {
         "INFERENCE_PRECISION_HINT": "bf16" if half else "f32",
         "PERFORMANCE_HINT": "LATENCY",
@@ -95,13 +96,13 @@ def _settings(half: bool) -> dict[str, Any]:
     }
 
 
-def _kept(core: openvino.Core, path: Path, settings: dict[str, Any]) -> Any | None:
+def _kept(core: openvino.Core, path: Path, chosen: dict[str, Any]) -> Any | None:
     try:
         content = path.read_bytes()
         digest, blob = content[:HASH_BYTES], content[HASH_BYTES:]
         if hashlib.sha256(blob).digest() != digest:
             raise OSError("it is damaged")
-        return core.import_model(io.BytesIO(blob), "CPU", settings)
+        return core.import_model(io.BytesIO(blob), "CPU", chosen)
     except FileNotFoundError:
         return None
     except (OSError, RuntimeError) as error:
