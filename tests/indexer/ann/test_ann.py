@@ -20,6 +20,8 @@ from sqlalchemy import select, update
 from rwkvsearch.data.errors import LibraryError, QueryError
 from rwkvsearch.indexer.ann import gpu, kinds
 from rwkvsearch.indexer.ann import publish as publishing
+from rwkvsearch.indexer.ann.build import build, make_trial, thorough_enough
+from rwkvsearch.indexer.ann.file import AnnFile
 from rwkvsearch.indexer.ann.generation import open_generation
 from rwkvsearch.indexer.ann.kinds import Kind, cells, choose_kind, default_kind, kind_for
 from rwkvsearch.indexer.ann.publish import publish
@@ -130,6 +132,18 @@ def test_every_kind(kind: str, tmp_path: Path) -> None:
             right_scores, right_ids = brute_force(library, query, 10)
             np.testing.assert_array_equal(scores[row], right_scores)
             np.testing.assert_array_equal(ids[row], right_ids)
+
+
+@pytest.mark.parametrize("texts", [0, 50])
+def test_without_texts_to_measure_with_it_is_more_thorough(tmp_path: Path, texts: int) -> None:
+    kind = Kind("RaBitQ,Refine(SQfp16)")
+    with Library.create(tmp_path) as library:
+        model = fill(library, SOURCE, ROWS, texts)
+        trial = make_trial(library, model, ROWS, 30, 10)
+        assert trial.texts == min(texts, 30)
+        file = AnnFile(build(library, model, kind.name, ROWS, live=True), kind.name)
+        found = thorough_enough(file, trial, kind, target=0.0)
+    assert found.search == kind.searches()[0 if texts else -1]
 
 
 @pytest.fixture(scope="module", params=["SQfp16", "IVF,SQ8", "HNSW32,SQ8"])
