@@ -26,7 +26,7 @@ ONLY_IN = {
     "numba": ("kernels/",),
     "onnx": ("retrieval/graphs/",),
     "onnxruntime": ("retrieval/graphs/",),
-    "openvino": ("retrieval/graphs/",),
+    "openvino": ("retrieval/graphs/quiet.py",),
     "rich": ("ui/",),
     "torch": ("kernels/", "retrieval/"),
     "tqdm": ("ui/",),

@@ -84,9 +84,8 @@ def input_shape(config: ModelConfig, tower: Tower, batch: int = ANY) -> tuple[in
 
 def openvino_model(model: RwkvClip, tower: Tower, shape: Sequence[int]) -> Any:
     """Return one tower as an `openvino.Model`."""
-    import openvino
-
     from rwkvsearch.retrieval.graphs.openvino_ops import OpenvinoOps, parameter
+    from rwkvsearch.retrieval.graphs.quiet import openvino
     from rwkvsearch.retrieval.graphs.towers import image_graph, text_graph
 
     ops, is_image = OpenvinoOps(), tower == "image"
@@ -107,7 +106,7 @@ def read_openvino(path: Path, card: ModelCard, tower: Tower) -> Any:
         ModelError: damaged, of another tower or model, or made of other weights.
     """
     need("openvino")
-    import openvino
+    from rwkvsearch.retrieval.graphs.quiet import openvino
 
     try:
         model = openvino.Core().read_model(path)
@@ -170,7 +169,7 @@ def _write_openvino(
     path: Path,
     half: bool,
 ) -> None:
-    import openvino
+    from rwkvsearch.retrieval.graphs.quiet import openvino
 
     graph = openvino_model(model, tower, shape)
     for key, value in facts.items():

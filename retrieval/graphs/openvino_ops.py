@@ -5,11 +5,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import openvino
 from numpy.typing import NDArray
-from openvino import opset13 as opset
 
 from rwkvsearch.retrieval.graphs.ops import Array, Node
+from rwkvsearch.retrieval.graphs.quiet import openvino, opset
 
 
 class OpenvinoOps:

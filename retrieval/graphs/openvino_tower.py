@@ -13,10 +13,10 @@ from threading import Lock
 from typing import Any
 
 import numpy as np
-import openvino
 import torch
 from numpy.typing import NDArray
 
+from rwkvsearch.retrieval.graphs.quiet import openvino
 from rwkvsearch.retrieval.models import home_folder
 
 logger = logging.getLogger(__name__)

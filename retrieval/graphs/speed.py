@@ -113,10 +113,9 @@ def _torch_run(tower: nn.Module) -> Run:
 
 
 def _openvino_run(build: Build, inputs: NDArray[Any], half: bool) -> Run:
-    import openvino
-
     from rwkvsearch.retrieval.graphs.openvino_ops import OpenvinoOps, parameter
     from rwkvsearch.retrieval.graphs.openvino_tower import settings
+    from rwkvsearch.retrieval.graphs.quiet import openvino
 
     entry = parameter(inputs.shape, inputs.dtype.type)
     model = openvino.Model([build(OpenvinoOps(), entry)], [entry], "tower")

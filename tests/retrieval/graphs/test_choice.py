@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import shutil
 import subprocess
 import sys
@@ -142,6 +143,21 @@ def test_bf16_has_an_id_of_its_own(name: str) -> None:
     assert half.model_id == exact.model_id.removesuffix("fp32") + "bf16-openvino"
     cosines = (exact.encode_texts(TEXTS) * half.encode_texts(TEXTS)).sum(1)
     assert cosines.min() > 0.998
+
+
+@needs_openvino
+def test_its_telemetry_is_never_imported(tmp_path: Path, name: str) -> None:
+    """The wheel of OpenVINO asks for a package that reports every import."""
+    (tmp_path / "openvino_telemetry.py").write_text("raise SystemExit('it was imported')")
+    probe = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from rwkvsearch.retrieval.encoder import Encoder\n"
+        f"print(sorted(Encoder.load({name!r})._engines))"
+    )
+    command = [sys.executable, "-c", probe, str(tmp_path)]
+    environment = {**os.environ, "RWKVSEARCH_ENGINE": "openvino"}
+    run = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert (run.stdout.strip(), run.stderr) == ("['image', 'text']", "")
 
 
 def test_without_openvino(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
