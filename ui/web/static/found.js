@@ -9,7 +9,7 @@ const hits = [];
 let answer = {};
 let shown = -1; // of the hits, the one that is large
 let onward = false; // whether the next hits are awaited by the large view
-let pushed = 0; // when, and for which question, the history last grew
+let pushed = -Infinity; // when, and for which question, the history last grew
 let wanted = "";
 
 const ask = (change, anywhere = false) =>
@@ -42,6 +42,7 @@ function drawQuestion() {
     // The address may say the same in another order, or something that is not known.
     history.replaceState(history.state, "", address(image));
     wanted = matter();
+    pushed = -Infinity;
     if (image) open(image);
     else if (dialog.open) dialog.close();
     return;
