@@ -44,6 +44,7 @@ _HEIF_BRANDS = frozenset(
 )
 # Each scan of a progressive JPEG costs a pass over all pixels; encoders write about ten.
 _MAX_SCANS = 100
+_MAX_BLOCKS = 50_000
 
 
 @dataclass
@@ -119,6 +120,8 @@ def open_picture(name: str, stream: BinaryIO, suffix: str, max_megapixels: float
         decoder = _decoder(name, prefix)
         if decoder is WebPImageFile:
             _check_size(name, *_webp_size(prefix), max_megapixels)
+        if decoder is GifImageFile:
+            _check_blocks(name, stream)
         tiff = open_tiff(stream) if decoder is TiffImageFile else None
         stream.seek(0)
         image = decoder(stream)
@@ -130,6 +133,24 @@ def open_picture(name: str, stream: BinaryIO, suffix: str, max_megapixels: float
     if "progressive" in opened.image.info:
         _check_scans(name, opened.image)
     return opened
+
+
+def _check_blocks(name: str, stream: BinaryIO) -> None:
+    """Refuse a GIF with endless comments: Pillow 12 copies all that it has for each further block.
+
+    Source: GIF89a specification, sections 15 to 27.
+    """
+    stream.seek(10)
+    flags = (stream.read(1) or b"\0")[0]
+    stream.seek(13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0))
+    blocks = 0
+    while stream.read(1) == b"!":  # what is said before the first frame; no other is decoded
+        stream.read(1)
+        while (size := stream.read(1)) not in (b"", b"\0"):
+            stream.seek(size[0], io.SEEK_CUR)
+            blocks += 1
+            if blocks > _MAX_BLOCKS:
+                raise ImageError(name, f"more than {_MAX_BLOCKS:,} blocks of comments")
 
 
 def _open_raw(name: str, stream: BinaryIO, kind: str) -> Opened:

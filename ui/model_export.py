@@ -19,7 +19,7 @@ def model_export(
         bool, typer.Option("--half", help="Weights as float16, half the size (openvino only).")
     ] = False,
     _library: Annotated[
-        Path | None, typer.Option("--library", help="Taken by every command.", hidden=True)
+        Path | None, typer.Option("--library", help="Taken by every command.")
     ] = None,
 ) -> None:
     """Write both towers for OpenVINO or ONNX Runtime: pixels or ids in, features out.
