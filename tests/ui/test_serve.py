@@ -18,6 +18,8 @@ import pytest
 
 from .conftest import Run
 
+pytestmark = pytest.mark.server
+
 PROGRAM = """
 import os, signal, sys
 from pathlib import Path

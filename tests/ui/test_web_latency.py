@@ -20,6 +20,8 @@ from rwkvsearch.ui.web_library import enlarge
 from rwkvsearch.ui.web_load import MIXED, Asking, load, quantiles
 from rwkvsearch.ui.web_server import slope
 
+pytestmark = pytest.mark.server
+
 SAMPLES = Path(__file__).parents[2] / "data" / "samples" / "photos"
 HITS = [{"thumb": "/api/v1/thumbs/0", "image_id": 7}]
 

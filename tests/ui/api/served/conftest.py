@@ -25,6 +25,13 @@ HOSTILE = '"><img src=x onerror=alert(1)>.jpg'
 UNDECODABLE = os.fsdecode(b"caf\xe9.jpg")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.server)
+
+
 @pytest.fixture(scope="session")
 def served_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("served") / "home"
