@@ -17,6 +17,7 @@ from rwkvsearch.ui.api.duplicate_searches import AskedDuplicates, DuplicateSearc
 from rwkvsearch.ui.api.jobs import Job
 from rwkvsearch.ui.api.path_lists import Form, path_list
 from rwkvsearch.ui.api.replies import reply
+from rwkvsearch.ui.api.searching import thumb_of
 
 router = APIRouter(tags=["duplicates"])
 _AT_MOST = 10.0  # seconds that a request waits
@@ -205,5 +206,5 @@ def _copy(copy: Copy, content_hash: str | None) -> CopyAnswer:
         modified_at=modified,
         score=None if copy.score is None else round(copy.score, 6),
         distance=copy.distance,
-        thumb=content_hash and f"/api/v1/thumbs/{content_hash}",
+        thumb=content_hash and thumb_of(content_hash),
     )

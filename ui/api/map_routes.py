@@ -17,6 +17,7 @@ from rwkvsearch.indexer.maps import CollectionMap
 from rwkvsearch.ui.api.mapping import MapState
 from rwkvsearch.ui.api.problems import errors
 from rwkvsearch.ui.api.replies import reply
+from rwkvsearch.ui.api.searching import thumb_of
 from rwkvsearch.ui.api.service import Service
 
 MOST_NAMED = 500
@@ -87,7 +88,7 @@ def read_pictures(
         {
             "image_id": image_id,
             "name": paths[image_id][0].name,
-            "thumb": f"/api/v1/thumbs/{content_hash}",
+            "thumb": thumb_of(content_hash),
         }
         for image_id, content_hash in hashes.items()
     ]
