@@ -51,6 +51,12 @@ def read_albums(library: Library) -> list[Album]:
         return [_album(session, row) for row in rows]
 
 
+def album_names(library: Library) -> list[str]:
+    """Return the names of all albums, in order."""
+    with library.read() as session:
+        return list(session.scalars(select(AlbumRow.name).order_by(AlbumRow.name)))
+
+
 def read_album(library: Library, name: str) -> Album:
     """Return one album; `NotThere` names those there are if there is none of that name."""
     with library.read() as session:

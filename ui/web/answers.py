@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from rwkvsearch.data.errors import RwkvSearchError
-from rwkvsearch.indexer.albums import read_album, read_albums, save_album, vote
+from rwkvsearch.indexer.albums import album_names, read_album, save_album, vote
 from rwkvsearch.indexer.details import shapes_of
 from rwkvsearch.indexer.newest import newest_images
 from rwkvsearch.retrieval.grammar import unparse
@@ -40,7 +40,7 @@ def answer(service: Service, asked: Asked, offset: int = 0) -> dict[str, Any]:
     said |= {"hits": [], "more": False, "message": None, "error": None, "why": None}
     said |= {"liked": list(asked.liked), "disliked": list(asked.disliked)}
     try:
-        said["albums"] = [album.name for album in read_albums(service.library)]
+        said["albums"] = album_names(service.library)
         return said | _found(service, asked, min(max(offset, 0), MOST))
     except RwkvSearchError as error:
         return said | {"error": str(error)}
