@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rwkvsearch.data.images import read_image
-from rwkvsearch.data.shards import iterate_shards
 from rwkvsearch.retrieval.encoder import Encoder
 
 T = TypeVar("T")
@@ -19,27 +18,6 @@ Progress = Callable[[int], None]
 """Told how many images or texts were encoded since the last call."""
 
 BATCH = 64
-
-
-def embed_labelled(
-    encoder: Encoder, shards: str | Path, classes: Iterable[str], progress: Progress
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Return the embeddings `[I, D]` of all images of WebDataset shards, and their class numbers.
-
-    `classes` are the texts of the shards, in the order of their numbers.
-    """
-    numbers = {text: number for number, text in enumerate(classes)}
-    labels: list[int] = []
-
-    def files() -> Iterator[io.BytesIO]:
-        for item in iterate_shards(shards):
-            labels.append(numbers[item.text])
-            file = io.BytesIO(item.image)
-            file.name = item.key
-            yield file
-
-    images = embed_images(encoder, files(), progress)
-    return images, np.array(labels)
 
 
 def embed_images(

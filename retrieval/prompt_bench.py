@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 
 from rwkvsearch.data.captions import load_captions
 from rwkvsearch.data.descriptions.vocabulary import with_article
+from rwkvsearch.data.labelled import open_labelled
 from rwkvsearch.data.shards import read_classes
 from rwkvsearch.retrieval.algebra_bench import average_precision
-from rwkvsearch.retrieval.benchmark import embed_images, embed_labelled, embed_texts
+from rwkvsearch.retrieval.benchmark import embed_images, embed_texts
 from rwkvsearch.retrieval.encoder import Encoder
+from rwkvsearch.retrieval.labelled_embeddings import embed_labelled_set
 
 PREFIXES = ("", "a photo of ", "a picture of ", "an image of ", "a close-up of ")
 ENSEMBLE = "mean of all"
@@ -87,9 +89,15 @@ def read_captions(encoder: Encoder, data: Path, split: str | None) -> Gallery:
 def read_names(encoder: Encoder, shards: str) -> Gallery:
     """The first name of every class of WebDataset shards, every image of the class is right."""
     classes = read_classes(shards)
-    images, labels = embed_labelled(encoder, shards, classes, lambda more: None)
+    found = embed_labelled_set(
+        open_labelled(shards), encoder, encoder.encode_pixels, lambda more: None
+    )
+    for error in found.unreadable:
+        raise error
+    numbers = {label: number for number, label in enumerate(classes)}
+    labels = np.array([numbers[label] for label in found.labels])
     names = tuple(names[0] for names in classes.values())
-    return Gallery(images, labels, names, np.arange(len(names)))
+    return Gallery(found.vectors, labels, names, np.arange(len(names)))
 
 
 def compared(
