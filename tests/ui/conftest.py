@@ -1,5 +1,6 @@
 """A tiny model in the place of the shipped one, a home of its own, and the command line."""
 
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -118,3 +119,14 @@ def indexed(photos: Path, run: Run) -> Path:
     """The eight pictures, indexed into the default library."""
     assert run("index", photos).code == 0
     return photos
+
+
+@pytest.fixture
+def library(weights: Path, home: Path, photos: Path, run: Run) -> Path:
+    """Eight pictures in a library, by a model that other processes have as well."""
+    folder = home / "models" / "tiny"
+    shutil.copytree(weights / "starter", folder)
+    card = folder / "config.json"
+    card.write_text(card.read_text().replace('"starter"', '"tiny"'))
+    assert run("index", photos, "--model", "tiny").code == 0
+    return home

@@ -89,17 +89,6 @@ def alone() -> Iterator[Path]:
 
 
 @pytest.fixture
-def library(weights: Path, home: Path, photos: Path, run: Run) -> Path:
-    """Eight pictures in a library, by a model that other processes have as well."""
-    folder = home / "models" / "tiny"
-    shutil.copytree(weights / "starter", folder)
-    card = folder / "config.json"
-    card.write_text(card.read_text().replace('"starter"', '"tiny"'))
-    assert run("index", photos, "--model", "tiny").code == 0
-    return home
-
-
-@pytest.fixture
 def script(tmp_path: Path) -> Path:
     """The console script, as pip writes it."""
     path = tmp_path / "rwkvsearch"

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -62,17 +61,6 @@ except LibraryError as error:
     print(error)
 print(syncs.pid)
 """
-
-
-@pytest.fixture
-def library(weights: Path, home: Path, photos: Path, run: Run) -> Path:
-    """Eight pictures in a library, by a model that other processes have as well."""
-    folder = home / "models" / "tiny"
-    shutil.copytree(weights / "starter", folder)
-    card = folder / "config.json"
-    card.write_text(card.read_text().replace('"starter"', '"tiny"'))
-    assert run("index", photos, "--model", "tiny").code == 0
-    return home
 
 
 @pytest.fixture
