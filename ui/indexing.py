@@ -1,11 +1,9 @@
 """`rwkvsearch index`, `forget` and `relocate`: what the library holds."""
 
 import os
-import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,6 +22,7 @@ from rwkvsearch.ui.options import (
     WorkersOption,
     library_folder,
 )
+from rwkvsearch.ui.stopping import stoppable
 
 if TYPE_CHECKING:
     from rwkvsearch.indexer.library import Library
@@ -198,7 +197,7 @@ def _run(
     from rwkvsearch.indexer.sync import sync
     from rwkvsearch.ui.render import SyncProgress
 
-    with _stoppable(_STOPPED):
+    with stoppable(_STOPPED):
         with closing(SyncProgress()) as progress:
             return sync(library, roots, encoder, options, captions=captions, progress=progress)
 
@@ -211,7 +210,7 @@ def _make_thumbnails(library: "Library") -> None:
     began = time.monotonic()
     thumbnails = Thumbnails(library)
     todo = thumbnails.lacking()
-    with _stoppable(_STOPPED), counting(len(todo)) as progress:
+    with stoppable(_STOPPED), counting(len(todo)) as progress:
         done = thumbnails.warm(todo, progress=progress)
     for fault in done.failed:
         typer.echo(f"no thumbnail of {printable(fault)}", err=True)
@@ -236,7 +235,7 @@ def _estimate(
 
     model, device, precision = asked
     there = (folder / "library.sqlite").is_file() or roots is None
-    with _stoppable("stopped"), ExitStack() as stack:
+    with stoppable("stopped"), ExitStack() as stack:
         library = stack.enter_context(Library.open(folder)) if there else None
         name, precision = choose_model(library, model, precision)
         encoder = Encoder.load(name, device=device, precision=precision)
@@ -246,22 +245,3 @@ def _estimate(
         typer.echo(estimate_as_text(found))
         if profile:
             typer.echo(profile_as_text(found.profile))
-
-
-@contextmanager
-def _stoppable(message: str) -> Iterator[None]:
-    """Ctrl-C and a plain kill end the block in good order, with `message` and their exit code."""
-
-    def stop(number: int, _frame: object) -> None:
-        received.append(number)
-        raise KeyboardInterrupt
-
-    received: list[int] = []
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    except KeyboardInterrupt:
-        typer.echo(message, err=True)
-        raise typer.Exit(128 + (received or [signal.SIGINT])[0]) from None
-    finally:
-        signal.signal(signal.SIGTERM, before)
