@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from rwkvsearch.indexer.clock import Profile
+
+if TYPE_CHECKING:
+    from rwkvsearch.indexer.filters import Filters
+    from rwkvsearch.indexer.library import ModelInfo
 
 
 class ImageEncoder(Protocol):
@@ -45,6 +49,54 @@ class ImageEncoder(Protocol):
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Texts as L2-normalised embeddings `[B, D]` in the same space."""
+
+
+class ImageIndex(Protocol):
+    """The live images of one model, whatever proposes the candidates. Safe among threads."""
+
+    @property
+    def model(self) -> ModelInfo:
+        """The model it was opened for."""
+
+    @property
+    def kind(self) -> str | None:
+        """What proposes, None if everything is compared."""
+
+    @property
+    def exact(self) -> bool:
+        """Whether every search is exact without asking for it."""
+
+    @property
+    def ann_recall(self) -> float | None:
+        """The share of the exact best 10 that a search returns, None if it was not measured."""
+
+    @property
+    def rows(self) -> int:
+        """How many images there were at the first use."""
+
+    @property
+    def size(self) -> int:
+        """About as many, known at once."""
+
+    def search(
+        self,
+        queries: NDArray[np.float32],
+        k: int,
+        among: NDArray[np.int64] | None = None,
+        *,
+        exact: bool = False,
+        filters: Filters | None = None,
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """The `k` best images of each query `[Q, D]`: scores `[Q, k]` and image ids `[Q, k]`.
+
+        Best first, equal scores by image id; only of the image ids `among`, if given. `filters` may
+        say what led to `among`, for an index that can filter by itself. `k` is cut to what there
+        is. Scores are always exact; that nothing better exists is certain if `exact`.
+
+        Raises:
+            QueryError: the queries have another dimension, or one has no direction.
+            LibraryError: what proposes cannot be reached.
+        """
 
 
 Stage = Literal["scan", "embed", "captions", "publish"]

@@ -1,12 +1,11 @@
 """The best images for a query embedding: proposed by the ann, scored from the truth.
 
-The ann only proposes. `rescore` gives every score in the project, from the fp16 embeddings in
+The ann only proposes. `scoring.rescore` gives every score in the project, from the embeddings in
 `library.sqlite`, so a missing, old or damaged file never changes a score.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
 from threading import Lock
@@ -15,13 +14,10 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from rwkvsearch.data.errors import QueryError
 from rwkvsearch.indexer.ann.generation import Generation, open_generation
 from rwkvsearch.indexer.ann.gpu import AFTER, copy_to_gpu
 from rwkvsearch.indexer.blocks import (
-    BLOCK,
     MARGIN,
-    Block,
     Floats,
     Ids,
     best_of,
@@ -34,23 +30,14 @@ from rwkvsearch.indexer.blocks import (
     live_rows,
     newest_embedding,
 )
+from rwkvsearch.indexer.filters import Filters
 from rwkvsearch.indexer.library import Library, ModelInfo
+from rwkvsearch.indexer.scoring import best_proposed, live_blocks, unit_queries
 
 BRUTE_FORCE = 1_000
 """Up to so many images allowed by a filter, all of them are scored; see `docs/ann.md`."""
 
 Proposals = tuple[list[Ids], Floats]
-
-
-def rescore(query: NDArray[np.float32], embeddings: NDArray[np.float16]) -> NDArray[np.float32]:
-    """Cosine `[m]` of a `query` `[D]` with stored `embeddings` `[m, D]`, whatever their lengths.
-
-    The sums run in float64, so that the float32 result does not depend on how many rows there are.
-    """
-    rows, one = embeddings.astype(np.float64), query.astype(np.float64)
-    lengths = np.linalg.norm(rows, axis=1) * np.linalg.norm(one)
-    scores: NDArray[np.float32] = (rows @ one / lengths).astype(np.float32)
-    return scores
 
 
 class SearchIndex:
@@ -115,17 +102,19 @@ class SearchIndex:
         among: NDArray[np.int64] | None = None,
         *,
         exact: bool = False,
+        filters: Filters | None = None,
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """The `k` best images of each query `[Q, D]`: scores `[Q, k]` and image ids `[Q, k]`.
 
-        Best first, equal scores by image id; only of the image ids `among`, if given. `k` is cut to
-        what there is. Scores are always exact; that nothing better exists is certain if `exact`,
-        asked for or the index's own, or `among` has few (`BRUTE_FORCE`), else as `ann_recall` says.
+        Best first, equal scores by image id; only of the image ids `among`, if given, whatever
+        `filters` led to them. `k` is cut to what there is. Scores are always exact; that nothing
+        better exists is certain if `exact`, asked for or the index's own, or `among` has few
+        (`BRUTE_FORCE`), else as `ann_recall` says.
 
         Raises:
             QueryError: the queries have another dimension, or one has no direction.
         """
-        unit = _unit(queries, self.model.dim)
+        unit = unit_queries(queries, self.model.dim)
         self._count(len(unit))
         allowed = None if among is None else distinct(among.astype(np.int64))
         steps = [self._few, self._many, self._all]
@@ -161,17 +150,8 @@ class SearchIndex:
 
     def _all(self, queries: Floats, k: int, allowed: Ids | None) -> Proposals:
         """From the truth alone: asked for, many equal scores, or a file that lacks what it had."""
-        found = best_of(self._truth(allowed), queries, k)
+        found = best_of(live_blocks(self._library, self.model, self._newest, allowed), queries, k)
         return [ids for ids, _ in found], np.full(len(queries), -np.inf, np.float32)
-
-    def _truth(self, allowed: Ids | None) -> Iterator[Block]:
-        if allowed is None:
-            yield from blocks(self._library, self.model, upto=self._newest, live=True)
-            return
-        for start in range(0, len(allowed), BLOCK):
-            with self._library.read() as session:
-                rows = live_rows(session, self.model, allowed[start : start + BLOCK])
-            yield self._library.unpack(rows, self.model.dim)
 
     def _propose(
         self,
@@ -202,24 +182,6 @@ class SearchIndex:
         self, queries: Floats, k: int, proposals: list[Ids], left_out: Floats
     ) -> tuple[Floats, Ids, NDArray[np.bool_]]:
         """The best `k` of the proposals, and for which queries that is enough."""
-        with self._library.read() as session:
-            rows = live_rows(session, self.model, distinct(np.concatenate(proposals)))
-        stored, embeddings = self._library.unpack(rows, self.model.dim)
-        scores = np.full((len(queries), k), -np.inf, np.float32)
-        ids = np.full((len(queries), k), -1, np.int64)
-        for row, query in enumerate(queries):
-            at = np.flatnonzero(is_in(stored, distinct(proposals[row])))
-            score = rescore(query, embeddings[at])
-            best = np.lexsort((stored[at], -score))[:k]
-            scores[row, : len(best)], ids[row, : len(best)] = score[best], stored[at][best]
+        scores, ids = best_proposed(self._library, self.model, queries, k, proposals)
         proven = scores[:, -1] > left_out + MARGIN
         return scores, ids, proven if self.exact else ids[:, -1] >= 0
-
-
-def _unit(queries: NDArray[np.float32], dim: int) -> Floats:
-    if queries.ndim != 2 or queries.shape[1] != dim:
-        raise QueryError(f"queries of shape {queries.shape} against embeddings of {dim} numbers")
-    norms = np.linalg.norm(queries.astype(np.float64), axis=1, keepdims=True)
-    if not (np.isfinite(norms) & (norms > 0)).all():
-        raise QueryError("a query embedding is zero or not finite")
-    return np.ascontiguousarray(queries / norms, np.float32)

@@ -10,7 +10,7 @@ from sqlalchemy import exists, select
 
 from rwkvsearch.indexer.blocks import Block, best_of
 from rwkvsearch.indexer.library import Library, ModelInfo, chunks
-from rwkvsearch.indexer.search import rescore
+from rwkvsearch.indexer.scoring import rescore
 from rwkvsearch.indexer.tables import CaptionRow, TextEmbeddingRow, TextRow
 from rwkvsearch.indexer.texts import IS_SAID
 

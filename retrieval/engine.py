@@ -21,8 +21,9 @@ from rwkvsearch.data.images import read_image
 from rwkvsearch.indexer.background import Background
 from rwkvsearch.indexer.contents import open_image
 from rwkvsearch.indexer.filters import Filters, images_passing
+from rwkvsearch.indexer.indexes import open_index
 from rwkvsearch.indexer.library import Library
-from rwkvsearch.indexer.search import SearchIndex, rescore
+from rwkvsearch.indexer.scoring import rescore
 from rwkvsearch.indexer.text_search import best_texts, texts_of
 from rwkvsearch.retrieval.choose import choose_model
 from rwkvsearch.retrieval.confidence import Confidence, neutral_captions
@@ -54,11 +55,11 @@ class SearchEngine:
     The images are those that were in the library when it was opened, less those that have gone.
     """
 
-    def __init__(self, library: Library, encoder: QueryEncoder) -> None:
+    def __init__(self, library: Library, encoder: QueryEncoder, ann: str | None = None) -> None:
         """Use `SearchEngine.open`, or hand in an open library and the encoder it was made with."""
         self.library = library
         self.encoder = encoder
-        self._index = SearchIndex.open(library, encoder.model_id, encoder.preprocessing_id)
+        self._index = open_index(library, encoder.model_id, encoder.preprocessing_id, ann)
         self.model = self._index.model
         self._embed = TermEncoder(library, self.model, encoder)
         self._passing = lru_cache(FILTERS_KEPT)(self._images_passing)
@@ -71,8 +72,11 @@ class SearchEngine:
         model: str | None = None,
         device: str | None = None,
         precision: Precision | None = None,
+        ann: str | None = None,
     ) -> Self:
         """Open the library in the folder `path`; None takes the model or precision that made it.
+
+        `ann` is the address of the cluster that it was mirrored to, None for its own index.
 
         Raises:
             LibraryError: there is no library, or the model has no embeddings in it.
@@ -81,7 +85,7 @@ class SearchEngine:
         library = Library.open(path)
         try:
             name, precision = choose_model(library, model, precision)
-            return cls(library, LazyEncoder.of(name, device, precision))
+            return cls(library, LazyEncoder.of(name, device, precision), ann)
         except BaseException:
             library.close()
             raise
@@ -131,7 +135,9 @@ class SearchEngine:
         """
         embeddings, vectors = self._vectors(query)
         among = self.passing(query.filters) if query.filters else None
-        ranking = Ranking(self.library, self.model, self._index, self._background, vectors, among)
+        ranking = Ranking(
+            self.library, self.model, self._index, self._background, vectors, among, query.filters
+        )
         return self._hits(query, embeddings, ranking, *self._page(query, ranking))
 
     @property
@@ -148,7 +154,9 @@ class SearchEngine:
         """Whether everything is compared, or how much of the exact best is found."""
         if self._index.exact:
             return "exact"
-        return f"{self._index.kind}, ann_recall@10 {self._index.ann_recall:.3f}; scores are exact"
+        recall = self._index.ann_recall
+        measured = "not measured" if recall is None else f"{recall:.3f}"
+        return f"{self._index.kind}, ann_recall@10 {measured}; scores are exact"
 
     def why(self, query: Query, hit: Hit) -> tuple[Image.Image, str]:
         """Return the picture of a hit with a heat map of what fits, and the same in words.

@@ -8,8 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rwkvsearch.indexer.background import Background
+from rwkvsearch.indexer.filters import Filters
 from rwkvsearch.indexer.library import Library, ModelInfo
-from rwkvsearch.indexer.search import SearchIndex, rescore
+from rwkvsearch.indexer.protocols import ImageIndex
+from rwkvsearch.indexer.scoring import rescore
 from rwkvsearch.retrieval.algebra import combine, scores_at, standings
 from rwkvsearch.retrieval.every import best_by_weakest
 from rwkvsearch.retrieval.query import Query
@@ -42,25 +44,29 @@ class Ranking:
         self,
         library: Library,
         model: ModelInfo,
-        index: SearchIndex,
+        index: ImageIndex,
         background: Background,
         vectors: Floats,
         among: Ids | None,
+        filters: Filters | None = None,
     ) -> None:
-        """Take `vectors` `[P, D]` of length 1; `among` are the image ids allowed, None for all."""
+        """Take `vectors` `[P, D]` of length 1; `among` are the image ids allowed, None for all.
+
+        `filters` are what led to `among`.
+        """
         self.vectors = vectors
         self._library = library
         self._model = model
         self._index = index
         self._background = background
-        self._among = among
+        self._search = partial(index.search, among=among, filters=filters)
 
     def top(self, count: int) -> tuple[Ids, Floats]:
         """Return the `count` best: ids `[n]` and scores `[P, n]`; fewer if there are fewer."""
         if len(self.vectors) == 1:
-            scores, ids = self._index.search(self.vectors, self._depth(count), self._among)
+            scores, ids = self._search(self.vectors, self._depth(count))
             return ids[0, :count], scores[:, :count]
-        search = partial(self._index.search, self.vectors, among=self._among)
+        search = partial(self._search, self.vectors)
         scores, found = best_by_weakest(search, self._scores, self.standings, count)
         return found, scores
 

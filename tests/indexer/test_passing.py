@@ -27,7 +27,8 @@ from rwkvsearch.indexer.ann.synthetic import (
 )
 from rwkvsearch.indexer.filters import Box, Filters, images_passing
 from rwkvsearch.indexer.library import Library
-from rwkvsearch.indexer.search import BRUTE_FORCE, SearchIndex, rescore
+from rwkvsearch.indexer.scoring import rescore
+from rwkvsearch.indexer.search import BRUTE_FORCE, SearchIndex
 from rwkvsearch.indexer.tables import (
     CaptionRow,
     FileRow,

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from rwkvsearch.data.errors import LibraryError, QueryError
 from rwkvsearch.indexer.ann.file import import_faiss
 from rwkvsearch.indexer.library import Library
-from rwkvsearch.indexer.search import SearchIndex, rescore
+from rwkvsearch.indexer.scoring import rescore
+from rwkvsearch.indexer.search import SearchIndex
 from rwkvsearch.indexer.sync import sync
 
 Paint = Callable[[Path, int], Path]

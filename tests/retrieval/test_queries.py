@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from rwkvsearch.data.errors import QueryError
 from rwkvsearch.indexer.filters import Filters
 from rwkvsearch.indexer.library import Library
-from rwkvsearch.indexer.search import rescore
+from rwkvsearch.indexer.scoring import rescore
 from rwkvsearch.indexer.sync import sync
 from rwkvsearch.retrieval.algebra import standings
 from rwkvsearch.retrieval.encoder import Encoder

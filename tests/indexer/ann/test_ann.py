@@ -35,7 +35,8 @@ from rwkvsearch.indexer.ann.synthetic import (
 )
 from rwkvsearch.indexer.blocks import Ids, blocks
 from rwkvsearch.indexer.library import Library, ModelInfo
-from rwkvsearch.indexer.search import BRUTE_FORCE, SearchIndex, rescore
+from rwkvsearch.indexer.scoring import rescore
+from rwkvsearch.indexer.search import BRUTE_FORCE, SearchIndex
 from rwkvsearch.indexer.tables import FileRow, GenerationRow
 
 DIM, ROWS = 32, 2000
