@@ -17,6 +17,8 @@ COMMANDS = [
     ["watch"],
     ["doctor"],
     ["dupes"],
+    ["backup"],
+    ["restore"],
     ["forget"],
     ["relocate"],
     ["describe"],

@@ -11,6 +11,7 @@ import typer
 
 from rwkvsearch.data.errors import RwkvSearchError
 from rwkvsearch.ui.albums import album_app
+from rwkvsearch.ui.backup import backup, restore
 from rwkvsearch.ui.bench import bench_app
 from rwkvsearch.ui.daemon_commands import daemon_app
 from rwkvsearch.ui.describe import describe
@@ -122,6 +123,8 @@ app.command()(relocate)
 app.command()(watch)
 app.command()(doctor)
 app.command()(dupes)
+app.command()(backup)
+app.command()(restore)
 app.command()(describe)
 app.command()(classify)
 app.command()(tag)
