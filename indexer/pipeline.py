@@ -20,7 +20,7 @@ from itertools import islice
 
 from rwkvsearch.indexer.clock import Clock
 from rwkvsearch.indexer.encode import encode
-from rwkvsearch.indexer.entries import known_contents
+from rwkvsearch.indexer.entries import KnownContent, known_contents
 from rwkvsearch.indexer.found import Found
 from rwkvsearch.indexer.library import Library, ModelInfo
 from rwkvsearch.indexer.prepare import Limits, Preparation, Prepared
@@ -84,7 +84,7 @@ class Pipeline:
         source = iter(pending)
         room = Room(default_room())
         prepare = Preparation(
-            self.library, self.model, self.encoder, self.limits, self.clock, self.workers, room
+            self._known, self.encoder, self.limits, self.clock, self.workers, room
         )
         with _threads(self.workers, "decode") as pool:
             ahead: deque[Future[Prepared]] = deque(
@@ -110,9 +110,12 @@ class Pipeline:
         if batch:
             yield batch
 
+    def _known(self, content_hash: str) -> KnownContent | None:
+        with self.library.read() as session:
+            return known_contents(session, self.model, [content_hash]).get(content_hash)
+
     def _size(self) -> int:
-        pixels = 4 * 3 * self.encoder.image_size**2  # bytes of one picture
-        return max(1, min(self.batch_size, _MOST_PIXELS // pixels))
+        return pictures_at_once(self.encoder, self.batch_size)
 
     def _encode(
         self, batch: list[Prepared], on_the_way: frozenset[str]
@@ -137,6 +140,12 @@ class Pipeline:
             store_batch(session, self.model, batch, embeddings)
         self.clock.files += len(batch)
         return Stored(batch, len(embeddings))
+
+
+def pictures_at_once(encoder: ImageEncoder, asked: int) -> int:
+    """How many pictures one batch holds: as asked, or as its pixels may take memory."""
+    pixels = 4 * 3 * encoder.image_size**2  # bytes of one picture
+    return max(1, min(asked, _MOST_PIXELS // pixels))
 
 
 def usable_cores() -> int:

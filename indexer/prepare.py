@@ -21,9 +21,8 @@ from rwkvsearch.data.metadata import Metadata, merge
 from rwkvsearch.data.perceptual import perceptual_hash
 from rwkvsearch.data.sidecars import read_sidecar
 from rwkvsearch.indexer.clock import Clock, Work
-from rwkvsearch.indexer.entries import Content, known_contents
+from rwkvsearch.indexer.entries import Content, KnownContent
 from rwkvsearch.indexer.found import Found, Stat
-from rwkvsearch.indexer.library import Library, ModelInfo
 from rwkvsearch.indexer.protocols import ImageEncoder
 from rwkvsearch.indexer.room import Room
 
@@ -59,13 +58,13 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Preparation:
-    """How files are prepared for a library, a model and its encoder, by so many threads at once.
+    """How files are prepared for a library and an encoder, by so many threads at once.
 
-    `room` is the memory that all threads together take for files and decoded pictures.
+    `known` tells what the library has of a content, by its hash; `room` is the memory that all
+    threads together take for files and decoded pictures.
     """
 
-    library: Library
-    model: ModelInfo
+    known: Callable[[str], KnownContent | None]
     encoder: ImageEncoder
     limits: Limits
     clock: Clock
@@ -88,8 +87,7 @@ class Preparation:
         found, content = self._content(found, take)
         with self._time("hash"):
             content_hash = hashlib.sha256(content.getbuffer()).hexdigest()
-            with self.library.read() as session:
-                known = known_contents(session, self.model, [content_hash]).get(content_hash)
+            known = self.known(content_hash)
         with self._time("read"):
             beside, faults = read_beside(found)
         prepared = Prepared(found, content_hash, beside=beside, faults=faults)
