@@ -99,7 +99,7 @@ def vote(
         album_id = _row(session, name).id
         for image_id in (*liked, *disliked):
             if session.get(ImageRow, image_id) is None:
-                raise NotThere(f"there is no image {image_id} in {library.path}")
+                raise NotThere(f"there is no image {image_id} in {library.name}")
             session.merge(VoteRow(album_id=album_id, image_id=image_id, liked=image_id in liked))
 
 

@@ -7,9 +7,11 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import text
+from sqlalchemy import bindparam, select, text
 
-from rwkvsearch.indexer.library import Library, ModelInfo
+from rwkvsearch.indexer.dialects import is_postgresql
+from rwkvsearch.indexer.library import IS_LIVE, Library, ModelInfo
+from rwkvsearch.indexer.tables import EmbeddingRow, ImageRow
 
 SAMPLE = 1_000
 
@@ -20,6 +22,13 @@ _SAMPLE = text("""
     WHERE EXISTS (SELECT 1 FROM files AS f WHERE f.image_id = i.id AND f.gone_at IS NULL)
     ORDER BY i.content_hash LIMIT :most
 """)
+_TEAM_SAMPLE = (
+    select(EmbeddingRow.image_id, EmbeddingRow.data)
+    .join(ImageRow, ImageRow.id == EmbeddingRow.image_id)
+    .where(EmbeddingRow.model == bindparam("model"), IS_LIVE)
+    .order_by(ImageRow.content_hash)
+    .limit(bindparam("most"))
+)
 
 
 @dataclass(frozen=True)
@@ -39,7 +48,8 @@ class Background:
     def read(cls, library: Library, model: ModelInfo, most: int = SAMPLE) -> Self:
         """The sample of the images that `model` has embedded; fewer if there are fewer."""
         with library.read() as session:
-            found = session.connection().execute(_SAMPLE, {"model": model.key, "most": most})
+            asked = _TEAM_SAMPLE if is_postgresql(session) else _SAMPLE
+            found = session.connection().execute(asked, {"model": model.key, "most": most})
             rows = [(image_id, data) for image_id, data in found]
         ids, halves = library.unpack(rows, model.dim)
         embeddings = halves.astype(np.float32)

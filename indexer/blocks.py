@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sqlalchemy import bindparam, exists, func, select
 from sqlalchemy.orm import Session
 
+from rwkvsearch.indexer.dialects import among, gathered
 from rwkvsearch.indexer.library import IS_LIVE, Library, ModelInfo
 from rwkvsearch.indexer.tables import EmbeddingRow, ModelRow
 
@@ -29,9 +30,8 @@ Row = tuple[int, bytes]
 # Tables and one text for every number of ids: half of a search would else be spent in SQLAlchemy.
 _TABLE = EmbeddingRow.__table__
 _BY_IMAGE = _TABLE.c.model + 0  # not the index on model: the one on images has all that is needed
-_IMAGES = select(func.json_each(bindparam("images")).table_valued("value").c.value)
 _LIVE_ROWS = select(_TABLE.c.image_id, _TABLE.c.data).where(
-    _TABLE.c.model == bindparam("model"), _TABLE.c.image_id.in_(_IMAGES), IS_LIVE
+    _TABLE.c.model == bindparam("model"), among(_TABLE.c.image_id, "images"), IS_LIVE
 )
 
 
@@ -105,7 +105,7 @@ def newest_embedding(session: Session, model: ModelInfo) -> int:
 
 def image_ids(session: Session, model: ModelInfo, upto: int, *, live: bool = False) -> Ids:
     """The images, ascending, of every embedding with an id up to `upto`; `live`: with a file."""
-    together = func.json_group_array(_TABLE.c.image_id)  # ten times faster than a row each
+    together = gathered(_TABLE.c.image_id)
     row = select(together).where(
         _BY_IMAGE == model.key, _TABLE.c.id <= upto, *([IS_LIVE] if live else [])
     )

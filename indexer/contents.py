@@ -86,7 +86,7 @@ def live_image(library: Library, content_hash: str) -> LiveImage:
             row = session.connection().execute(_LIVE, {"content_hash": content_hash}).first()
         if row is not None:
             return LiveImage(content_hash, *row)
-    raise NotThere(f"no picture of {library.path} has the content {content_hash[:64]!r}")
+    raise NotThere(f"no picture of {library.name} has the content {content_hash[:64]!r}")
 
 
 def open_image(library: Library, image_id: int) -> BinaryIO:
@@ -98,7 +98,7 @@ def open_image(library: Library, image_id: int) -> BinaryIO:
     with library.read() as session:
         content_hash = session.scalar(select(_IMAGES.content_hash).where(_IMAGES.id == image_id))
     if content_hash is None:
-        raise NotThere(f"there is no image {image_id} in {library.path}")
+        raise NotThere(f"there is no image {image_id} in {library.name}")
     return open_content(library, live_image(library, content_hash))
 
 

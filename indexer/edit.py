@@ -92,7 +92,7 @@ def _known_place(session: Session, library: Library, path: Path) -> Path:
         roots = any(row.path.is_relative_to(place) for row in _roots(session))
         if roots or _files_below(session, place):
             return place
-    raise LibraryError(f"{path}: nothing there was indexed into {library.path}")
+    raise LibraryError(f"{path}: nothing there was indexed into {library.name}")
 
 
 def _read_again(session: Session, path: Path) -> None:

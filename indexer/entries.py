@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from rwkvsearch.data.errors import LibraryError
 from rwkvsearch.data.metadata import Metadata
+from rwkvsearch.indexer.dialects import in_one_order, insert_new
 from rwkvsearch.indexer.facts import images_told_by, settle_facts, write_facts
 from rwkvsearch.indexer.found import Found
 from rwkvsearch.indexer.library import ModelInfo, chunks
@@ -47,22 +48,21 @@ def enter_model(session: Session, encoder: ImageEncoder) -> ModelInfo:
     Raises:
         LibraryError: the same id stands for other weights or another dim here.
     """
-    row = session.scalar(
-        select(ModelRow).where(
-            ModelRow.model_id == encoder.model_id,
-            ModelRow.preprocessing_id == encoder.preprocessing_id,
-        )
+    asked = select(ModelRow).where(
+        ModelRow.model_id == encoder.model_id,
+        ModelRow.preprocessing_id == encoder.preprocessing_id,
     )
+    row = session.scalar(asked)
     if row is None:
-        row = ModelRow(
-            model_id=encoder.model_id,
-            preprocessing_id=encoder.preprocessing_id,
-            dim=encoder.dim,
-            weights_sha256=encoder.weights_sha256,
-            created_at=time.time(),
-        )
-        session.add(row)
-        session.flush()
+        new = {
+            "model_id": encoder.model_id,
+            "preprocessing_id": encoder.preprocessing_id,
+            "dim": encoder.dim,
+            "weights_sha256": encoder.weights_sha256,
+            "created_at": time.time(),
+        }
+        session.execute(insert_new(session, ModelRow), [new])
+        row = session.scalars(asked).one()
     if (row.dim, row.weights_sha256) != (encoder.dim, encoder.weights_sha256):
         raise LibraryError(
             f"this library's {row.model_id} has dim {row.dim} and weights "
@@ -115,12 +115,13 @@ def enter_images(session: Session, contents: Mapping[str, Content]) -> dict[str,
     wanted = select(ImageRow.content_hash, ImageRow.id).where(ImageRow.content_hash.in_(contents))
     known = {content_hash: image_id for content_hash, image_id in session.execute(wanted)}
     rows = {content_hash: _facts(content) for content_hash, content in contents.items()}
-    new = [row | {"content_hash": key} for key, row in rows.items() if key not in known]
+    keys = in_one_order(session, (key for key in rows if key not in known))
+    new = [rows[key] | {"content_hash": key} for key in keys]
     old = [row | {"id": known[key]} for key, row in rows.items() if key in known]
     if new:
-        session.execute(insert(ImageRow), new)
+        session.execute(insert_new(session, ImageRow), new)
     if old:
-        session.execute(update(ImageRow), old)
+        session.execute(update(ImageRow), sorted(old, key=lambda row: row["id"]))
     return {content_hash: image_id for content_hash, image_id in session.execute(wanted)}
 
 
@@ -129,9 +130,9 @@ def enter_embeddings(session: Session, model: ModelInfo, embeddings: Mapping[int
     if embeddings:
         rows = [
             {"image_id": image_id, "model": model.key, "data": data}
-            for image_id, data in embeddings.items()
+            for image_id, data in sorted(embeddings.items())
         ]
-        session.execute(insert(EmbeddingRow), rows)
+        session.execute(insert_new(session, EmbeddingRow), rows)
 
 
 def enter_files(

@@ -5,11 +5,25 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from rwkvsearch.indexer.address import Address, Place
 from rwkvsearch.indexer.catalog import file_at, library_errors
 from rwkvsearch.indexer.unwritable import connect_read_only
 
+if TYPE_CHECKING:
+    from rwkvsearch.indexer.team.freshness import TeamFreshness
+
 State = tuple[object, ...]
+
+
+def open_freshness(place: Place) -> Freshness | TeamFreshness:
+    """What tells whether the library at a place has changed; `LibraryError` if it is not there."""
+    if isinstance(place, Address):
+        from rwkvsearch.indexer.team.freshness import TeamFreshness
+
+        return TeamFreshness(place)
+    return Freshness(place)
 
 
 class Freshness:

@@ -1,15 +1,15 @@
-"""A library: the directory that holds one person's or team's index, opened as one thing.
+"""A library: what one person or one team has indexed, opened as one thing.
 
-`library.sqlite` is the truth, `ann/` and `thumbs/` are derived, `library.lock` lets one writer in.
+The truth is `library.sqlite` in a folder, or a PostgreSQL database. What is derived from it lies in
+a folder either way: `path`.
 """
 
 from __future__ import annotations
 
-import fcntl
 import io
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -17,13 +17,14 @@ from typing import BinaryIO, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Engine, LargeBinary, exists, func, select, type_coerce
+from sqlalchemy import LargeBinary, exists, func, select, type_coerce
 from sqlalchemy.orm import Session
 
-from rwkvsearch.data.errors import LibraryBusy, LibraryError
+from rwkvsearch.data.errors import LibraryError
 from rwkvsearch.data.files import open_file
 from rwkvsearch.data.members import read_member
-from rwkvsearch.indexer.catalog import WRITES, library_errors, open_catalog
+from rwkvsearch.indexer.address import Address, Place, folder_of, whole
+from rwkvsearch.indexer.databases import Database, create_database, open_database
 from rwkvsearch.indexer.stats import LibraryStats, read_stats
 from rwkvsearch.indexer.tables import EmbeddingRow, FileRow, ModelRow, RootRow
 
@@ -56,45 +57,51 @@ class ModelInfo:
 class Library:
     """An open library; close it, or use it in a `with` statement. Safe to share among threads."""
 
-    def __init__(self, path: Path, engine: Engine) -> None:
+    def __init__(self, place: Place, database: Database) -> None:
         """Use `Library.open` or `Library.create`."""
-        self.path = path
-        self._engine = engine
+        self.place = whole(place)
+        self.path = folder_of(place)
+        self._database = database
+        if self.path != self.place:
+            with suppress(OSError):  # what is derived is then made anew each time
+                self.path.mkdir(parents=True, exist_ok=True)
 
     @classmethod
-    def open(cls, path: Path) -> Self:
-        """The library in the directory `path`, read-only if the directory cannot be written.
+    def open(cls, place: Place) -> Self:
+        """The library at a place, read-only if it is a folder that cannot be written.
 
         Raises:
-            LibraryError: there is none, it is damaged, or a newer version made it.
+            LibraryError: there is none, it is damaged or not reached, or a newer version made it.
         """
-        path = path.absolute()
-        database = path / "library.sqlite"
-        if not database.is_file() or database.stat().st_size == 0:
-            raise LibraryError(f"no library at {path}; make one with `rwkvsearch index PATH`")
-        writable = os.access(path, os.W_OK) and os.access(database, os.W_OK)
-        return cls(path, open_catalog(database, read_only=not writable))
+        return cls(place, open_database(whole(place)))
 
     @classmethod
-    def create(cls, path: Path) -> Self:
-        """The library in the directory `path`, made if there is none yet.
+    def create(cls, place: Place) -> Self:
+        """The library at a place, made if there is none yet.
 
         Raises:
             LibraryError: it cannot be made there, or what is there cannot be opened.
         """
-        path = path.absolute()
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise LibraryError(
-                f"cannot make a library at {path}: {error.strerror}; name another folder with "
-                "--library or RWKVSEARCH_HOME"
-            ) from error
-        return cls(path, open_catalog(path / "library.sqlite", create=True))
+        return cls(place, create_database(whole(place)))
+
+    @property
+    def name(self) -> str:
+        """What a person is told: the folder, or the address."""
+        return str(self.place)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether it lies in a database that searches by itself, not in a folder."""
+        return isinstance(self.place, Address)
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether this process may write, as far as can be told without trying."""
+        return self._database.is_writable()
 
     def close(self) -> None:
         """Close every connection."""
-        self._engine.dispose()
+        self._database.engine.dispose()
 
     def __enter__(self) -> Self:
         """The library itself."""
@@ -112,38 +119,27 @@ class Library:
     @contextmanager
     def read(self) -> Iterator[Session]:
         """A session that sees one state of the library from its first query on."""
-        with library_errors(self.path / "library.sqlite"), Session(self._engine) as session:
+        with self._database.errors(), Session(self._database.engine) as session:
             yield session
 
     @contextmanager
     def write(self) -> Iterator[Session]:
         """One transaction: committed when the block ends, undone when it raises."""
-        engine = self._engine.execution_options(**{WRITES: True})
-        with library_errors(self.path / "library.sqlite"), Session(engine) as session:
+        with self._database.errors(), Session(self._database.writing) as session:
             with session.begin():
                 yield session
 
-    @contextmanager
-    def writer(self) -> Iterator[None]:
-        """Be the one process that writes. The kernel lifts the lock when a process dies.
+    def writer(self, only: Sequence[Path] | None = None) -> AbstractContextManager[None]:
+        """Be the one process that writes, until the block ends or the process dies.
+
+        With `only`, absolute paths, others may write what lies elsewhere, if the database allows
+        more than one writer: PostgreSQL does.
 
         Raises:
             LibraryBusy: another one is writing.
-            LibraryError: the directory cannot be written.
+            LibraryError: the library cannot be written.
         """
-        try:
-            stream = (self.path / "library.lock").open("a+")
-        except OSError as error:
-            raise LibraryError(f"cannot write to {self.path}: {error.strerror}") from error
-        with stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise LibraryBusy(
-                    f"another rwkvsearch is indexing into {self.path}; "
-                    "wait until it is done, or stop it"
-                ) from error
-            yield
+        return self._database.writer(only)
 
     def models(self) -> list[ModelInfo]:
         """The models that have made embeddings here, oldest first."""
@@ -170,7 +166,7 @@ class Library:
                 return model
         if not present:
             raise LibraryError(
-                f"the library at {self.path} is empty; fill it with `rwkvsearch index PATH`"
+                f"the library at {self.name} is empty; fill it with `rwkvsearch index PATH`"
             )
         same = any(model.model_id == model_id for model in present)
         names = [f"{m.model_id} ({m.preprocessing_id})" if same else m.model_id for m in present]
@@ -218,7 +214,7 @@ class Library:
         """Rows of (image id, fp16 bytes) as arrays `[m]` and `[m, dim]`."""
         packed = b"".join(data for _, data in rows)
         if len(packed) != 2 * dim * len(rows):
-            raise LibraryError(f"{self.path}: an embedding has the wrong length; index again")
+            raise LibraryError(f"{self.name}: an embedding has the wrong length; index again")
         ids = np.array([image_id for image_id, _ in rows], np.int64)
         return ids, np.frombuffer(packed, "<f2").astype(np.float16, copy=False).reshape(-1, dim)
 

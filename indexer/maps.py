@@ -109,7 +109,7 @@ def mapper(library: Library) -> Iterator[None]:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise LibraryBusy(
-                f"another rwkvsearch is making a map of {library.path}; wait until it is done"
+                f"another rwkvsearch is making a map of {library.name}; wait until it is done"
             ) from error
         yield
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 
-from sqlalchemy import bindparam, exists, func, select
+from sqlalchemy import exists, select
 
+from rwkvsearch.indexer.dialects import among as is_among
 from rwkvsearch.indexer.library import Library
 from rwkvsearch.indexer.tables import FileRow, ImageRow
 
@@ -21,8 +22,7 @@ def newest_images(
     there = exists().where(FileRow.image_id == ImageRow.id, FileRow.gone_at.is_(None))
     query = select(ImageRow.id).where(there)
     if among is not None:
-        values = func.json_each(bindparam("among", json.dumps([*map(int, among)])))
-        query = query.where(ImageRow.id.in_(select(values.table_valued("value").c.value)))
-    query = query.order_by(ImageRow.taken_at.desc(), ImageRow.id.desc())
+        query = query.where(is_among(ImageRow.id, "among", json.dumps([*map(int, among)])))
+    query = query.order_by(ImageRow.taken_at.desc().nulls_last(), ImageRow.id.desc())
     with library.read() as session:
         return list(session.scalars(query.limit(k).offset(offset)))

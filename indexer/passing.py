@@ -18,12 +18,8 @@ from sqlalchemy import (
     ColumnElement,
     LargeBinary,
     Select,
-    Text,
     and_,
-    bindparam,
-    cast,
     func,
-    literal,
     not_,
     or_,
     select,
@@ -34,6 +30,7 @@ from sqlalchemy.orm import Session
 
 from rwkvsearch.data.errors import QueryError
 from rwkvsearch.indexer.blocks import Ids, distinct, is_in
+from rwkvsearch.indexer.dialects import among, fits_glob, gathered
 from rwkvsearch.indexer.filters import Box, Filters
 from rwkvsearch.indexer.globs import Globs
 from rwkvsearch.indexer.tables import CaptionRow, FileRow, ImageRow, RootRow, TagRow
@@ -48,12 +45,9 @@ Part = tuple[ColumnElement[Any], list[Condition]]
 # Tables and no entities, so that no objects are made.
 _IMAGES, _FILES, _ROOTS = (row.__table__.c for row in (ImageRow, FileRow, RootRow))
 _IMAGE_OF_CAPTION, _IMAGE_OF_TAG = CaptionRow.__table__.c.image_id, TagRow.__table__.c.image_id
-_AMONG = select(func.json_each(bindparam("among")).table_valued("value").c.value)
 _NUMBER = select(func.max(_IMAGES.id))
 _IS_THERE = (_FILES.gone_at.is_(None), _FILES.image_id.is_not(None))
 _OF_ROOT = _FILES.root_id == _ROOTS.id
-_PATH = literal("/", Text).concat(cast(_FILES.path, Text)).concat("/")
-_WHOLE_PATH = func.rtrim(cast(_ROOTS.path, Text), "/").concat(_PATH)
 
 
 def passing(session: Session, filters: Filters) -> Ids:
@@ -122,9 +116,9 @@ def _with_file(session: Session, ids: Ids | None, filters: Filters) -> Ids:
     globs = Globs(filters.globs)
     fits = or_(
         *(
-            path.bool_op("GLOB")(cast(literal(glob.pattern, LargeBinary), Text))
+            fits_glob(parts, glob.pattern)
             for glob in globs.sql
-            for path in (_PATH, *([_WHOLE_PATH] if glob.absolute else []))
+            for parts in ([_FILES.path], *([[_ROOTS.path, _FILES.path]] if glob.absolute else []))
         )
     )
     conditions.append(_OF_ROOT)
@@ -159,7 +153,7 @@ def _below(session: Session, folders: Sequence[Path]) -> Condition:
 def _at(roots: Sequence[Any], place: Path) -> Iterator[Condition]:
     inside = [key for key, path in roots if path.is_relative_to(place)]
     if inside:
-        yield _FILES.root_id.in_(select(func.json_each(json.dumps(inside)).table_valued("value")))
+        yield among(_FILES.root_id, "inside", json.dumps(inside))
     for key, path in roots:
         if place != path and place.is_relative_to(path):
             name = os.fsencode(place.relative_to(path))
@@ -172,7 +166,7 @@ def _narrowed(
     session: Session, ids: Ids | None, column: ColumnElement[Any], conditions: Sequence[Condition]
 ) -> Ids:
     """Of `ids`, of all if None, those that a row with `conditions` has in `column`."""
-    together = select(func.json_group_array(column)).where(*conditions)
+    together = select(gathered(column)).where(*conditions)
     ((found,),) = _run(session, together, column, ids)
     return _cut(np.array(json.loads(found), np.int64), ids)
 
@@ -185,7 +179,7 @@ def _run(
     if ids is None or FEW * len(ids) > (connection.scalar(_NUMBER) or 0):
         return connection.execute(asked).all()
     few = {"among": json.dumps(ids.tolist())}
-    return connection.execute(asked.where(column.in_(_AMONG)), few).all()
+    return connection.execute(asked.where(among(column, "among")), few).all()
 
 
 def _cut(found: Ids, ids: Ids | None) -> Ids:

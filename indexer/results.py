@@ -21,6 +21,7 @@ from sqlalchemy import select
 from rwkvsearch.data.errors import LibraryError
 from rwkvsearch.data.files import replacing
 from rwkvsearch.data.images import system_reason
+from rwkvsearch.indexer.address import Place, exists, folder_of
 from rwkvsearch.indexer.library import IS_LIVE, Library, ModelInfo
 from rwkvsearch.indexer.tables import EmbeddingRow, ImageRow
 
@@ -89,17 +90,18 @@ class Unreadable:
     newer: bool = False
 
 
-def check_room(home: Path) -> None:
+def check_room(place: Place) -> None:
     """Make sure, before something long is measured, that its result can be kept.
 
     Raises:
-        LibraryError: there is no library in the directory `home`, or it cannot be written.
+        LibraryError: there is no library at this place, or its folder cannot be written.
     """
-    if not (home / "library.sqlite").is_file():
+    home = folder_of(place)
+    if not exists(place):
         raise LibraryError(f"no library at {home} to keep a result; `rwkvsearch index` makes one")
     probe = home / FOLDER / ".probe"
     try:
-        probe.parent.mkdir(exist_ok=True)
+        probe.parent.mkdir(parents=True, exist_ok=True)
         probe.touch()
         probe.unlink()
     except OSError as error:
@@ -114,7 +116,7 @@ def keep_result(home: Path, result: Result) -> Path:
     """
     text = json.dumps(_as_json(result), indent=2, allow_nan=False) + "\n"
     try:
-        (home / FOLDER).mkdir(exist_ok=True)
+        (home / FOLDER).mkdir(parents=True, exist_ok=True)
         path = _new_file(home / FOLDER, result)
         try:
             with replacing(path) as file:

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from rwkvsearch.data.errors import DataError
 from rwkvsearch.data.walk import is_image_name
+from rwkvsearch.indexer.dialects import insert_new
 from rwkvsearch.indexer.found import shard_stamp
 from rwkvsearch.indexer.tables import FileRow, RootRow
 
@@ -92,7 +93,7 @@ def new_folder(session: Session, path: Path) -> RootRow:
         loose.kind = FOLDER
         owner = loose
     else:
-        owner = _add(session, known, RootRow(path=path, kind=FOLDER))
+        owner = _add(session, known, path, FOLDER)
     for row in inside:
         for file in session.scalars(select(FileRow).where(FileRow.root_id == row.id)):
             file.root_id, file.path = owner.id, row.path.relative_to(path) / file.path
@@ -119,7 +120,7 @@ def _sort_out(
     files: set[Path] = set()
     shards: set[Path] = set()
     missing: list[Path] = []
-    for target in map(_resolve, targets):
+    for target in map(resolve, targets):
         if is_shard_name(target.name) and (target.is_file() or target in known):
             shards.add(target)
         elif _is(target, "file"):
@@ -161,7 +162,7 @@ def _shard_scopes(
     for path in sorted(shards, key=lambda path: (not os.path.lexists(path), path)):
         row = known.get(path) or _renamed(known, path)
         if row is None and os.path.lexists(path):
-            row = _add(session, known, RootRow(path=path, kind=SHARD))
+            row = _add(session, known, path, SHARD)
         if row is not None:
             scopes.append(Scope(row.id, path, SHARD))
     session.flush()
@@ -180,17 +181,17 @@ def _renamed(known: dict[Path, RootRow], path: Path) -> RootRow | None:
 
 
 def _loose_root(session: Session, known: dict[Path, RootRow]) -> RootRow:
-    return known.get(_ANYWHERE) or _add(session, known, RootRow(path=_ANYWHERE, kind=LOOSE))
+    return known.get(_ANYWHERE) or _add(session, known, _ANYWHERE, LOOSE)
 
 
-def _add(session: Session, known: dict[Path, RootRow], row: RootRow) -> RootRow:
-    session.add(row)
-    session.flush()
-    known[row.path] = row
+def _add(session: Session, known: dict[Path, RootRow], path: Path, kind: str) -> RootRow:
+    session.execute(insert_new(session, RootRow), [{"path": path, "kind": kind}])
+    row = known[path] = session.scalars(select(RootRow).where(RootRow.path == path)).one()
     return row
 
 
-def _resolve(target: Path) -> Path:
+def resolve(target: Path) -> Path:
+    """Where a path leads; `DataError` for a circle of links."""
     try:
         return target.resolve()
     except (OSError, RuntimeError) as error:  # a circle of links

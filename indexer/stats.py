@@ -5,18 +5,22 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import reduce
+from operator import add
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqlalchemy import exists, func, select
 from sqlalchemy.orm import Session
 
+from rwkvsearch.indexer.dialects import is_postgresql
 from rwkvsearch.indexer.tables import (
     CaptionRow,
     EmbeddingRow,
     FileRow,
     GenerationRow,
     RootRow,
+    Table,
     TagRow,
 )
 
@@ -86,7 +90,7 @@ def read_stats(session: Session, home: Path, models: list[ModelInfo]) -> Library
         roots=sorted(path for path, _, kind in roots if kind != "loose"),
         models=models,
         anns=_anns(session, models),
-        bytes_on_disk=_bytes_on_disk(home),
+        bytes_on_disk=_bytes_on_disk(home) + _bytes_in_database(session),
         synced_at=datetime.fromtimestamp(max(times), UTC) if times else None,
         tags=session.scalar(select(func.count(TagRow.id))) or 0,
     )
@@ -100,6 +104,14 @@ def _anns(session: Session, models: list[ModelInfo]) -> list[AnnInfo]:
         AnnInfo(names[key], row.kind, row.rows, row.size, row.ann_recall)
         for key, row in newest.items()
     ]
+
+
+def _bytes_in_database(session: Session) -> int:
+    """What the tables and their indexes take on a server; a file is counted as one."""
+    if not is_postgresql(session):
+        return 0
+    sizes = (func.pg_total_relation_size(table.name) for table in Table.metadata.sorted_tables)
+    return session.scalar(select(reduce(add, sizes))) or 0
 
 
 def _bytes_on_disk(home: Path) -> int:

@@ -27,7 +27,7 @@ from rwkvsearch.indexer.pipeline import Pipeline, usable_cores
 from rwkvsearch.indexer.prepare import Limits, Prepared, read_beside
 from rwkvsearch.indexer.protocols import ImageEncoder, Progress, Stage, SyncEvent, SyncReport
 from rwkvsearch.indexer.scan import Changes, find_changes
-from rwkvsearch.indexer.sources import known_targets, resolve_roots
+from rwkvsearch.indexer.sources import known_targets, resolve, resolve_roots
 from rwkvsearch.indexer.store import store_texts
 from rwkvsearch.indexer.tables import RootRow
 from rwkvsearch.indexer.texts import embed_texts
@@ -90,6 +90,16 @@ def pipeline_of(
 
 
 @dataclass
+def _places(
+    library: Library, roots: Sequence[Path] | None, captions: Captions | None
+) -> list[Path]:
+    """What a sync may change: everything at and below these absolute paths."""
+    if roots is not None:
+        return [resolve(path) for path in (*roots, *(captions or ()))]
+    with library.read() as session:
+        return known_targets(session)
+
+
 class _Counts:
     total: int = 0
     done: int = 0

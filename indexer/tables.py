@@ -1,12 +1,32 @@
-"""The tables of `library.sqlite`."""
+"""The tables of a library, in `library.sqlite` or in a PostgreSQL database."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import Dialect, ForeignKey, Index, LargeBinary, TypeDecorator, UniqueConstraint
+import numpy as np
+from sqlalchemy import (
+    DDL,
+    BigInteger,
+    ColumnElement,
+    Dialect,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    String,
+    TypeDecorator,
+    UniqueConstraint,
+    event,
+    func,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import TypeEngine, UserDefinedType
+
+POSTGRESQL = "postgresql"
 
 
 class OsPath(TypeDecorator[Path]):
@@ -24,8 +44,61 @@ class OsPath(TypeDecorator[Path]):
         return None if value is None else Path(os.fsdecode(value))
 
 
+class Halves(bytes):
+    """Big-endian fp16 numbers behind their count, as pgvector sends and receives a `halfvec`."""
+
+
+class _PostgresHalves(UserDefinedType[bytes]):
+    """A `halfvec` of any length, as little-endian fp16 bytes in Python."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: Any) -> str:
+        return "halfvec"
+
+    def column_expression(self, colexpr: ColumnElement[Any]) -> ColumnElement[Any]:
+        return func.halfvec_send(colexpr, type_=self)
+
+    def bind_processor(self, dialect: Dialect) -> Callable[[bytes | None], Halves | None]:
+        return to_halves
+
+    def result_processor(
+        self, dialect: Dialect, coltype: object
+    ) -> Callable[[bytes | None], bytes | None]:
+        return from_halves
+
+
+class HalfVector(TypeDecorator[bytes]):
+    """Little-endian fp16 numbers as bytes: a BLOB in SQLite, a `halfvec` in PostgreSQL."""
+
+    impl = LargeBinary
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """The type for this database."""
+        return _PostgresHalves() if dialect.name == POSTGRESQL else LargeBinary()
+
+
+def to_halves(data: bytes | None) -> Halves | None:
+    """Little-endian fp16 bytes as pgvector receives them."""
+    if data is None:
+        return None
+    count = len(data) // 2
+    return Halves(count.to_bytes(2) + b"\0\0" + np.frombuffer(data, "<f2").byteswap().tobytes())
+
+
+def from_halves(sent: bytes | None) -> bytes | None:
+    """What pgvector sends as little-endian fp16 bytes."""
+    return None if sent is None else np.frombuffer(sent, "<f2", offset=4).byteswap().tobytes()
+
+
 class Table(DeclarativeBase):
-    """Base of all tables."""
+    """Base of all tables. Texts are compared byte by byte everywhere, whatever the locale."""
+
+    type_annotation_map = {
+        int: BigInteger().with_variant(Integer(), "sqlite"),
+        str: String().with_variant(String(collation="C"), POSTGRESQL),
+    }
 
 
 class RootRow(Table):
@@ -123,15 +196,23 @@ class EmbeddingRow(Table):
     id: Mapped[int] = mapped_column(primary_key=True)
     image_id: Mapped[int] = mapped_column(ForeignKey("images.id"))
     model: Mapped[int] = mapped_column(ForeignKey("models.id"))
-    data: Mapped[bytes]
+    data: Mapped[bytes] = mapped_column(HalfVector)
 
 
 class TextRow(Table):
     """A text, once, however many images it belongs to."""
 
     __tablename__ = "texts"
+    __table_args__ = (UniqueConstraint("text").ddl_if(dialect="sqlite"),)
     id: Mapped[int] = mapped_column(primary_key=True)
-    text: Mapped[str] = mapped_column(unique=True)
+    text: Mapped[str]
+
+
+# An index of PostgreSQL over the texts themselves could not hold a long one.
+_EACH_ONCE = DDL(  # type: ignore[no-untyped-call]
+    "ALTER TABLE texts ADD CONSTRAINT texts_once EXCLUDE USING hash (text WITH =)"
+)
+event.listen(TextRow.__table__, "after_create", _EACH_ONCE.execute_if(dialect=POSTGRESQL))
 
 
 class TextEmbeddingRow(Table):
@@ -142,7 +223,7 @@ class TextEmbeddingRow(Table):
     id: Mapped[int] = mapped_column(primary_key=True)
     text_id: Mapped[int] = mapped_column(ForeignKey("texts.id"))
     model: Mapped[int] = mapped_column(ForeignKey("models.id"))
-    data: Mapped[bytes]
+    data: Mapped[bytes] = mapped_column(HalfVector)
 
 
 class CaptionRow(Table):

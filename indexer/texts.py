@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, delete, exists, insert, or_, select, updat
 from sqlalchemy.orm import Session
 
 from rwkvsearch.data.errors import ModelError
+from rwkvsearch.indexer.dialects import in_one_order, insert_new
 from rwkvsearch.indexer.encode import to_halves
 from rwkvsearch.indexer.library import Library, ModelInfo, chunks
 from rwkvsearch.indexer.protocols import ImageEncoder
@@ -81,7 +82,7 @@ def embed_texts(
             for (text_id, _), half in zip(part, halves, strict=True)
         ]
         with library.write() as session:
-            session.execute(insert(TextEmbeddingRow), rows)
+            session.execute(insert_new(session, TextEmbeddingRow), rows)
         progress(start + len(part), len(todo))
     return len(todo)
 
@@ -116,8 +117,8 @@ def _text_ids(session: Session, texts: Iterable[str]) -> dict[str, int]:
         some = [wanted[at] for at in part]
         known = select(TextRow.text, TextRow.id).where(TextRow.text.in_(some))
         ids |= {text: text_id for text, text_id in session.execute(known)}
-        new = [{"text": text} for text in some if text not in ids]
+        new = [{"text": text} for text in in_one_order(session, some) if text not in ids]
         if new:
-            session.execute(insert(TextRow), new)
+            session.execute(insert_new(session, TextRow), new)
             ids |= {text: text_id for text, text_id in session.execute(known)}
     return ids

@@ -18,6 +18,7 @@ from PIL import Image
 
 from rwkvsearch.data.errors import NotThere, QueryError
 from rwkvsearch.data.images import read_image
+from rwkvsearch.indexer.address import Place
 from rwkvsearch.indexer.background import Background
 from rwkvsearch.indexer.contents import open_image
 from rwkvsearch.indexer.filters import Filters, images_passing
@@ -67,14 +68,14 @@ class SearchEngine:
     @classmethod
     def open(
         cls,
-        path: Path,
+        place: Place,
         *,
         model: str | None = None,
         device: str | None = None,
         precision: Precision | None = None,
         ann: str | None = None,
     ) -> Self:
-        """Open the library in the folder `path`; None takes the model or precision that made it.
+        """Open the library at a place; None takes the model or precision that made it.
 
         `ann` is the address of the cluster that it was mirrored to, None for its own index.
 
@@ -82,7 +83,7 @@ class SearchEngine:
             LibraryError: there is no library, or the model has no embeddings in it.
             ModelError: the model is unknown, not installed or damaged.
         """
-        library = Library.open(path)
+        library = Library.open(place)
         try:
             name, precision = choose_model(library, model, precision)
             return cls(library, LazyEncoder.of(name, device, precision), ann)
@@ -200,7 +201,7 @@ class SearchEngine:
         first = replace(query, offset=0)
         for hit in self._hits(first, embeddings, ranking, known, scores, sure):
             return hit
-        raise NotThere(f"there is no image {image_id} in {self.library.path}")
+        raise NotThere(f"there is no image {image_id} in {self.library.name}")
 
     def texts(self, query: Query, corpus: Sequence[str] | None = None) -> list[TextHit]:
         """Return the texts that fit best: of the library's captions, or of `corpus`.

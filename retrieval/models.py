@@ -7,15 +7,13 @@ package; the others lie under `$RWKVSEARCH_HOME/models/`, put there by `pull.py`
 import dataclasses
 import hashlib
 import json
-import os
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast, get_args
 
-import platformdirs
-
 from rwkvsearch.data.errors import ModelError
+from rwkvsearch.data.home import home_folder as home_folder
 from rwkvsearch.retrieval.rwkv_clip.config import ModelConfig
 
 WEIGHTS_FILE = "model.safetensors"
@@ -96,12 +94,6 @@ def checked_precision(name: str) -> Precision:
             return cast(Precision, precision)
     known = ", ".join(get_args(Precision))
     raise ModelError(f"no precision is called {name!r}; there are {known}")
-
-
-def home_folder() -> Path:
-    """Return `$RWKVSEARCH_HOME`, by default the platform's folder for user data; not created."""
-    named = os.environ.get("RWKVSEARCH_HOME")
-    return Path(named) if named else Path(platformdirs.user_data_dir("rwkvsearch"))
 
 
 def known_models() -> dict[str, ModelSpec]:

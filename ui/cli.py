@@ -47,7 +47,7 @@ app.add_typer(daemon_app, name="daemon")
 app.add_typer(album_app, name="album")
 
 UnusedLibraryOption = Annotated[
-    Path | None,
+    str | None,
     typer.Option("--library", help="Taken by every command; models are shared by all libraries."),
 ]
 
@@ -115,7 +115,7 @@ def stats(library: LibraryOption = None, as_json: JsonOption = False) -> None:
 
     with Library.open(library_folder(library)) as opened:
         render = stats_as_json if as_json else stats_as_text
-        typer.echo(render(opened.path, opened.stats()))
+        typer.echo(render(opened.name, opened.stats()))
 
 
 app.command()(forget)

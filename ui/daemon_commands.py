@@ -2,7 +2,6 @@
 
 import json
 from datetime import timedelta
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,7 +16,7 @@ IdleOption = Annotated[
     typer.Option("--idle", min=1, help="Stop after so many seconds without a query; default: 900."),
 ]
 UnusedLibraryOption = Annotated[
-    Path | None,
+    str | None,
     typer.Option("--library", help="Taken by every command; the daemon serves all libraries."),
 ]
 

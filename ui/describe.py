@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rwkvsearch.indexer.address import Place
+from rwkvsearch.ui.options import LibraryOption, library_folder
+
 if TYPE_CHECKING:
     from rwkvsearch.data.descriptions.cache import Cache
     from rwkvsearch.data.descriptions.protocols import Captioner, Tagger
@@ -106,9 +109,7 @@ def describe(
     cache: Annotated[
         Path | None, typer.Option(help="Default: descriptions.sqlite in $RWKVSEARCH_HOME.")
     ] = None,
-    library: Annotated[
-        Path | None, typer.Option("--library", help="Folder of the library.")
-    ] = None,
+    library: LibraryOption = None,
     model: Annotated[
         str | None, typer.Option(help="Of our own tagger; see `rwkvsearch model list`.")
     ] = None,
@@ -131,7 +132,7 @@ def describe(
     from rwkvsearch.data.descriptions.cache import Cache
     from rwkvsearch.retrieval.models import home_folder
 
-    items = _items(source, library or home_folder(), split, folder_labels)[:limit]
+    items = _items(source, library_folder(library), split, folder_labels)[:limit]
     device = device or os.environ.get("RWKVSEARCH_DEVICE")
     recipe = _recipe(
         tagger=_tagger(tagger, vocabulary, model, device),
@@ -157,7 +158,7 @@ def describe(
         _export(to, export_instructions, form)
 
 
-def _items(source: str | None, library: Path, split: str | None, labels: bool) -> "list[Item]":
+def _items(source: str | None, library: Place, split: str | None, labels: bool) -> "list[Item]":
     from rwkvsearch.data.descriptions.sources import find_items
 
     if source is not None:

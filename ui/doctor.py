@@ -19,8 +19,6 @@ from rwkvsearch.ui.options import (
 )
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from rwkvsearch.indexer.doctor.run import Report
     from rwkvsearch.indexer.library import Library
     from rwkvsearch.indexer.protocols import ImageEncoder
@@ -68,14 +66,14 @@ def doctor(
             report = diagnose(opened, checkup, on_check)
         stats = opened.stats() if _is_readable(report) else None
     render = report_as_json if as_json else report_as_text
-    typer.echo(render(opened.path, report, stats))
+    typer.echo(render(opened.name, report, stats))
     if refused:
         typer.echo(f"rwkvsearch: {refused}", err=True)
     if not report.clean or refused:
         raise typer.Exit(1)
 
 
-def report_as_text(library: "Path", report: "Report", stats: "LibraryStats | None") -> str:
+def report_as_text(library: str, report: "Report", stats: "LibraryStats | None") -> str:
     """Return a line for each finding, what was done, and what it comes to."""
     from rwkvsearch.ui.words import counted, printable
 
@@ -100,7 +98,7 @@ def report_as_text(library: "Path", report: "Report", stats: "LibraryStats | Non
     return "\n".join([*lines, f"{printable(library)}: {verdict}"])
 
 
-def report_as_json(library: "Path", report: "Report", stats: "LibraryStats | None") -> str:
+def report_as_json(library: str, report: "Report", stats: "LibraryStats | None") -> str:
     """Return the same as one object."""
     counts = (
         {}
@@ -124,7 +122,7 @@ def report_as_json(library: "Path", report: "Report", stats: "LibraryStats | Non
         }
         for finding in report.findings
     ]
-    about = {"library": str(library), "clean": report.clean}
+    about = {"library": library, "clean": report.clean}
     return json.dumps(
         about | counts | {"checks": checks, "fixed": report.done, "failed": report.failed}, indent=2
     )

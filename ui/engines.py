@@ -9,20 +9,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rwkvsearch.indexer.address import Address, Place, exists, libpq_environment, whole
 from rwkvsearch.retrieval.models import home_folder
 from rwkvsearch.ui.open_engine import OpenEngine, weights_state
 
 if TYPE_CHECKING:
+    from rwkvsearch.indexer.address import Address, Place, exists, libpq_environment, whole
     from rwkvsearch.indexer.freshness import State
     from rwkvsearch.retrieval.engine import SearchEngine
     from rwkvsearch.retrieval.lazy_encoder import LazyEncoder
-    from rwkvsearch.retrieval.models import Precision
+from rwkvsearch.retrieval.models import Precision
 
 MOST_ENGINES = 4
 MOST_ENCODERS = 2
 
-Asked = tuple[Path, Path, str | None, str | None, "Precision | None"]
-"""Home, library, model, device and precision."""
+Asked = tuple[Path, Place, tuple[str, ...], str | None, str | None, "Precision | None"]
+"""Home, library, what libpq takes from the environment, model, device and precision."""
 
 
 class Engines:
@@ -46,7 +48,7 @@ class Engines:
     @contextmanager
     def engine(
         self,
-        folder: Path,
+        place: Place,
         model: str | None = None,
         device: str | None = None,
         precision: Precision | None = None,
@@ -58,13 +60,15 @@ class Engines:
             ModelError: the model is unknown, not installed or damaged.
         """
         device = device or os.environ.get("RWKVSEARCH_DEVICE") or None
-        asked = (home_folder().absolute(), folder.absolute(), model, device, precision)
+        place = whole(place)
+        meant = libpq_environment() if isinstance(place, Address) else ()
+        asked = (home_folder().absolute(), place, meant, model, device, precision)
         known = self._open.pop(asked, None)
         if known and not known.is_current():
             known.close()
             self.reopened += 1
             known = None
-        known = known or OpenEngine.open(folder, model, device, precision, self._encoder)
+        known = known or OpenEngine.open(place, model, device, precision, self._encoder)
         self._open[asked] = known
         while len(self._open) > self._most:
             self._open.popitem(last=False)[1].close()
@@ -84,7 +88,7 @@ class Engines:
     def drop_gone(self) -> None:
         """Close the engines whose library is not there any more, so that its disk space is free."""
         for asked, known in list(self._open.items()):
-            if not (asked[1] / "library.sqlite").exists():
+            if not exists(asked[1]):
                 self._open.pop(asked)
                 known.close()
 

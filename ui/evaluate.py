@@ -80,7 +80,7 @@ def evaluate(
 
 
 def _save(
-    library: Path | None,
+    library: str | None,
     file: Path,
     right: dict[Question, set[int]],
     models: Sequence[ModelInfo],
@@ -122,7 +122,7 @@ def _right(library: Library, file: Path, questions: Sequence[Question]) -> dict[
     for name in missing:
         typer.echo(f"rwkvsearch: not in the library: {printable(name)}", err=True)
     if not known:
-        raise LibraryError(f"{file}: none of the expected paths is in {library.path}")
+        raise LibraryError(f"{file}: none of the expected paths is in {library.name}")
     right = {q: {known[name] for name in q.expected if name in known} for q in questions}
     left_out = [q for q in questions if q.expected and not right[q]]
     if missing:

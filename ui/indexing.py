@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rwkvsearch.data.errors import DataError
+from rwkvsearch.indexer.address import Place, exists
 from rwkvsearch.ui.options import (
     DeviceOption,
     FollowLinksOption,
@@ -89,10 +90,10 @@ def index(
     from rwkvsearch.ui.render import report_as_text
     from rwkvsearch.ui.speed import profile_as_text
 
-    folder = library_folder(library)
+    place = library_folder(library)
     roots, captions = _sort_out(paths)
     missing = [path for path in roots or [] if not path.exists()]
-    if missing and len(missing) == len(roots or []) and not folder.exists():
+    if missing and len(missing) == len(roots or []) and not exists(place):
         raise DataError(f"{missing[0]}: no such file or folder")
     options = SyncOptions(
         exclude=exclude or (),
@@ -102,9 +103,9 @@ def index(
         batch_size=batch_size,
     )
     if estimate:
-        _estimate(folder, roots, (model, device, precision), options, captions, profile=profile)
+        _estimate(place, roots, (model, device, precision), options, captions, profile=profile)
         return
-    with (Library.create if paths else Library.open)(folder) as opened:
+    with (Library.create if paths else Library.open)(place) as opened:
         name, precision = choose_model(opened, model, precision)
         encoder = Encoder.load(name, device=device, precision=precision)
         report = _run(opened, roots, encoder, options, captions)
@@ -218,7 +219,7 @@ def _make_thumbnails(library: "Library") -> None:
 
 
 def _estimate(
-    folder: Path,
+    place: Place,
     roots: list[Path] | None,
     asked: tuple[str | None, str | None, "Precision | None"],
     options: "SyncOptions",
@@ -234,9 +235,9 @@ def _estimate(
     from rwkvsearch.ui.speed import estimate_as_text, profile_as_text
 
     model, device, precision = asked
-    there = (folder / "library.sqlite").is_file() or roots is None
+    there = exists(place) or roots is None
     with stoppable("stopped"), ExitStack() as stack:
-        library = stack.enter_context(Library.open(folder)) if there else None
+        library = stack.enter_context(Library.open(place)) if there else None
         name, precision = choose_model(library, model, precision)
         encoder = Encoder.load(name, device=device, precision=precision)
         progress = stack.enter_context(closing(SyncProgress()))

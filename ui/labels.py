@@ -54,7 +54,7 @@ def classify(
     device: DeviceOption = None,
     precision: PrecisionOption = None,
     library: Annotated[
-        Path | None, typer.Option("--library", help="Use the model of this library.")
+        str | None, typer.Option("--library", help="Use the model of this library.")
     ] = None,
     as_json: JsonOption = False,
     as_jsonl: Annotated[bool, typer.Option("--jsonl", help="Print an object a picture.")] = False,
@@ -180,7 +180,7 @@ def _list(library: "Library", *, as_json: bool) -> str:
 
 
 def _encoder_of(
-    library: Path | None, model: str | None, device: str | None, precision: "Precision | None"
+    library: str | None, model: str | None, device: str | None, precision: "Precision | None"
 ) -> "LazyEncoder":
     from rwkvsearch.indexer.library import Library
     from rwkvsearch.retrieval.choose import choose_model
@@ -189,7 +189,7 @@ def _encoder_of(
     if library is None:
         name, chosen = choose_model(None, model, precision)
     else:
-        with Library.open(library) as opened:
+        with Library.open(library_folder(library)) as opened:
             name, chosen = choose_model(opened, model, precision)
     return LazyEncoder.of(name, device, chosen)
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rwkvsearch.retrieval.models import CONFIG_FILE, WEIGHTS_FILE, find_spec, folder_of
 
 if TYPE_CHECKING:
+    from rwkvsearch.indexer.address import Place
     from rwkvsearch.indexer.freshness import Freshness, State
+    from rwkvsearch.indexer.team.freshness import TeamFreshness
     from rwkvsearch.retrieval.engine import SearchEngine
     from rwkvsearch.retrieval.lazy_encoder import LazyEncoder
     from rwkvsearch.retrieval.models import Precision
@@ -25,14 +26,14 @@ class OpenEngine:
     """An engine with what tells its age. Close it. `is_current` is not safe among threads."""
 
     engine: SearchEngine
-    freshness: Freshness
+    freshness: Freshness | TeamFreshness
     state: State | None
     weights: State
 
     @classmethod
     def open(
         cls,
-        folder: Path,
+        place: Place,
         model: str | None,
         device: str | None,
         precision: Precision | None,
@@ -44,15 +45,15 @@ class OpenEngine:
             LibraryError: there is no library, or the model has no embeddings in it.
             ModelError: the model is unknown, not installed or damaged.
         """
-        from rwkvsearch.indexer.freshness import Freshness
+        from rwkvsearch.indexer.freshness import open_freshness
         from rwkvsearch.indexer.library import Library
         from rwkvsearch.retrieval.choose import choose_model
         from rwkvsearch.retrieval.engine import SearchEngine
 
         with ExitStack() as undo:
-            library = Library.open(folder)
+            library = Library.open(place)
             undo.callback(library.close)
-            freshness = Freshness(folder)
+            freshness = open_freshness(place)
             undo.callback(freshness.close)
             state = freshness.state()  # first: what is committed from here on is seen later
             name, exactness = choose_model(library, model, precision)

@@ -9,11 +9,12 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from rwkvsearch.indexer.address import Place, place_of
 from rwkvsearch.retrieval.models import Precision, home_folder
 
 LibraryOption = Annotated[
-    Path | None,
-    typer.Option("--library", help="Folder of the library."),
+    str | None,
+    typer.Option("--library", help="Folder of the library, or postgresql://USER@HOST/DATABASE."),
 ]
 ModelOption = Annotated[
     str | None, typer.Option("--model", help="Model by name; see `rwkvsearch model list`.")
@@ -44,9 +45,9 @@ NiceOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
-def library_folder(path: Path | None) -> Path:
-    """The folder of the library: what is asked for, else `$RWKVSEARCH_HOME` or its default."""
-    return path or home_folder()
+def library_folder(asked: str | Path | None) -> Place:
+    """Where the library lies: what is asked for, else `$RWKVSEARCH_HOME` or its default."""
+    return place_of(asked) if asked else home_folder()
 
 
 def flat(command: Callable[..., None]) -> Callable[..., None]:

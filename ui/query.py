@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 import typer
 
 from rwkvsearch.data.errors import ImageError, LibraryError, QueryError
+from rwkvsearch.indexer.address import Place
 from rwkvsearch.retrieval.models import Precision
 from rwkvsearch.ui.filtering import FilterOptions
 from rwkvsearch.ui.options import (
@@ -134,7 +135,7 @@ class Engines(Protocol):
     """What lends engines to commands: a daemon keeps them open from one to the next."""
 
     def engine(
-        self, folder: Path, model: str | None, device: str | None, precision: Precision | None
+        self, place: Place, model: str | None, device: str | None, precision: Precision | None
     ) -> AbstractContextManager[SearchEngine]:
         """An engine, for the time of a `with` statement."""
 
@@ -144,14 +145,14 @@ def open_engine(ctx: typer.Context, options: EngineOptions) -> Iterator[SearchEn
     """Give the engine that the options name: one that is kept open, else a new one."""
     from rwkvsearch.retrieval.engine import SearchEngine
 
-    folder = library_folder(options.library)
+    place = library_folder(options.library)
     engines: Engines | None = ctx.obj
     if engines is not None:
-        with engines.engine(folder, options.model, options.device, options.precision) as engine:
+        with engines.engine(place, options.model, options.device, options.precision) as engine:
             yield engine
         return
     with SearchEngine.open(
-        folder, model=options.model, device=options.device, precision=options.precision
+        place, model=options.model, device=options.device, precision=options.precision
     ) as engine:
         yield engine
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rwkvsearch.retrieval.describing.estimate import Estimate
 
 
-def report_as_text(report: SyncReport, library: Path) -> str:
+def report_as_text(report: SyncReport, library: str) -> str:
     """Return what a sync did, in two lines at most."""
     counts = {
         "embedded": report.added,
@@ -39,10 +39,10 @@ def report_as_text(report: SyncReport, library: Path) -> str:
     return f"{found}; {report.seconds:.1f} s{rate}\nlibrary: {printable(library)}"
 
 
-def stats_as_text(path: Path, stats: LibraryStats) -> str:
+def stats_as_text(name: str, stats: LibraryStats) -> str:
     """Return what a library holds, one fact a line."""
     lines = [
-        f"library   {printable(path)} ({stats.bytes_on_disk / 1e6:,.1f} MB)",
+        f"library   {printable(name)} ({stats.bytes_on_disk / 1e6:,.1f} MB)",
         f"images    {stats.images:,} different pictures in {stats.files:,} files",
         f"synced    {stats.synced_at:%Y-%m-%d %H:%M} UTC" if stats.synced_at else "synced    never",
         *([f"texts     {stats.captions:,} that belong to pictures"] if stats.captions else []),
@@ -64,11 +64,11 @@ def stats_as_text(path: Path, stats: LibraryStats) -> str:
     return "\n".join(lines)
 
 
-def stats_as_json(path: Path, stats: LibraryStats) -> str:
+def stats_as_json(name: str, stats: LibraryStats) -> str:
     """Return the same as one object."""
     return json.dumps(
         {
-            "library": str(path),
+            "library": name,
             "images": stats.images,
             "files": stats.files,
             "gone": stats.gone,

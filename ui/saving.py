@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rwkvsearch.indexer.address import folder_of
 from rwkvsearch.ui.options import library_folder
 from rwkvsearch.ui.words import printable
 
@@ -18,16 +18,16 @@ SaveOption = Annotated[
 ]
 
 
-def check_saving(library: Path | None, to_save: bool) -> None:
+def check_saving(library: str | None, to_save: bool) -> None:
     """Complain before anything is measured where the result could not be kept."""
     if to_save:
         from rwkvsearch.indexer.results import check_room
 
-        check_room(library_folder(library).absolute())
+        check_room(library_folder(library))
 
 
 def save(
-    library: Path | None,
+    library: str | None,
     kind: str,
     model: MeasuredModel | None,
     data: MeasuredData | None,
@@ -42,5 +42,5 @@ def save(
 
     now = datetime.now(UTC)
     result = Result(kind, now, model, data, settings, figures, describe_machine())
-    path = keep_result(library_folder(library).absolute(), result)
+    path = keep_result(folder_of(library_folder(library)), result)
     typer.echo(f"kept: {printable(path)}", err=True)

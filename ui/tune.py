@@ -4,11 +4,11 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rwkvsearch.ui.options import LibraryOption, library_folder
 from rwkvsearch.ui.saving import SaveOption, check_saving, save
 
 if TYPE_CHECKING:
@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 
 
 def tune(
-    library: Annotated[
-        Path | None, typer.Option("--library", help="Folder of the library.")
-    ] = None,
+    library: LibraryOption = None,
     model: Annotated[
         str | None,
         typer.Option(help="Model id, or how it begins; default: the one that embedded most."),
@@ -49,10 +47,9 @@ def tune(
     from rwkvsearch.indexer.ann.tune import choose_model
     from rwkvsearch.indexer.ann.tune import tune as measure
     from rwkvsearch.indexer.library import Library
-    from rwkvsearch.retrieval.models import home_folder
 
     asked = [Kind.parse(name) for name in kinds] if kinds else None
-    with Library.open(library or home_folder()) as opened, _telling() as progress:
+    with Library.open(library_folder(library)) as opened, _telling() as progress:
         chosen = choose_model(opened, model)
         check_saving(library, to_save)
         data = _data(opened, chosen) if to_save else None
@@ -81,7 +78,7 @@ def _data(library: "Library", model: "ModelInfo") -> "MeasuredData":
 
     hashes = searched_contents(library, model)
     print_of = fingerprint((one,) for one in hashes)
-    return MeasuredData(library.path.name, None, len(hashes), None, None, print_of)
+    return MeasuredData(library.place.name, None, len(hashes), None, None, print_of)
 
 
 def tuning_as_table(found: "Tuning") -> str:

@@ -77,6 +77,11 @@ def publish(library: Library, model: ModelInfo, *, force: bool = False) -> None:
     Raises:
         LibraryError: faiss is not installed, or the file cannot be written.
     """
+    if library.is_shared:
+        from rwkvsearch.indexer.team.publish import publish as build_in_database
+
+        build_in_database(library, model, force=force)
+        return
     old = open_generation(library, model)
     with library.read() as session:
         state = _state(session, model, old)

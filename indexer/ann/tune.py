@@ -145,7 +145,7 @@ def choose_model(library: Library, name: str | None) -> ModelInfo:
     fitting = [model for model in present if name is None or model.model_id.startswith(name)]
     if not present:
         raise LibraryError(
-            f"the library at {library.path} is empty; fill it with `rwkvsearch index PATH`"
+            f"the library at {library.name} is empty; fill it with `rwkvsearch index PATH`"
         )
     if not fitting:
         names = ", ".join(model.model_id for model in present)
@@ -209,6 +209,6 @@ def _workshop(library: Library) -> Iterator[Path]:
             finally:
                 shutil.rmtree(folder)
     except BlockingIOError as error:
-        raise LibraryError(f"another rwkvsearch tune is at work in {library.path}") from error
+        raise LibraryError(f"another rwkvsearch tune is at work in {library.name}") from error
     except OSError as error:
         raise LibraryError(f"cannot write to {folder}: {error.strerror}") from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from sqlalchemy import select
 
@@ -11,6 +10,7 @@ from rwkvsearch.data.descriptions.protocols import Tagger
 from rwkvsearch.data.descriptions.texts import ImageSource, Item
 from rwkvsearch.data.descriptions.vocabulary import Word
 from rwkvsearch.data.errors import LibraryError, ModelError
+from rwkvsearch.indexer.address import Place
 from rwkvsearch.indexer.library import Library
 from rwkvsearch.indexer.tables import FileRow, RootRow
 from rwkvsearch.retrieval.describing.command import CommandTagger
@@ -50,14 +50,14 @@ def make_tagger(
     raise ModelError(f"no tagger is called {spec!r}; there are {TAGGERS}")
 
 
-def items_of_library(path: Path) -> list[Item]:
+def items_of_library(place: Place) -> list[Item]:
     """One file of every different picture of a library, in the order they were indexed.
 
     Raises:
         LibraryError: no library, or no picture in it.
     """
     found: dict[int, Item] = {}
-    with Library.open(path) as library, library.read() as session:
+    with Library.open(place) as library, library.read() as session:
         rows = session.execute(
             select(FileRow.image_id, RootRow.path, FileRow.path, FileRow.offset, FileRow.size)
             .join(RootRow, RootRow.id == FileRow.root_id)
@@ -69,5 +69,5 @@ def items_of_library(path: Path) -> list[Item]:
             item = Item(str(root / name), member or ImageSource(root / name))
             found.setdefault(image_id or 0, item)
     if not found:
-        raise LibraryError(f"the library at {path} is empty; fill it with `rwkvsearch index PATH`")
+        raise LibraryError(f"the library at {place} is empty; fill it with `rwkvsearch index PATH`")
     return [*found.values()]

@@ -20,6 +20,7 @@ from rwkvsearch.indexer.albums import (
     vote,
 )
 from rwkvsearch.indexer.catalog import open_catalog
+from rwkvsearch.indexer.databases import FolderDatabase
 from rwkvsearch.indexer.doctor.run import Checkup, diagnose
 from rwkvsearch.indexer.doctor.salvage import salvage
 from rwkvsearch.indexer.library import Library
@@ -133,7 +134,8 @@ def test_votes_go_with_their_image(indexed: Library, photos: Path) -> None:
 def test_a_library_that_cannot_be_written_says_so(indexed: Library) -> None:
     save_album(indexed, "a", "one")
     database = indexed.path / "library.sqlite"
-    with Library(indexed.path, open_catalog(database, read_only=True)) as library:
+    opened = FolderDatabase(indexed.path, open_catalog(database, read_only=True))
+    with Library(indexed.path, opened) as library:
         assert read_album(library, "a").query == "one"
         with pytest.raises(LibraryError, match="cannot be .*written .*check its permissions"):
             save_album(library, "b", "two")

@@ -122,7 +122,9 @@ def test_real_photographs(library: Library) -> None:
 
 def test_reads_in_one_query(library: Library) -> None:
     model, asked = library.models()[0], []
-    event.listen(library._engine, "before_cursor_execute", lambda *call: asked.append(call[2]))
+    event.listen(
+        library._database.engine, "before_cursor_execute", lambda *call: asked.append(call[2])
+    )
     found = read_looks(library, model, [9, 3, 999, 4])
     assert [statement.split()[0] for statement in asked] == ["BEGIN", "SELECT"]
     assert found.hashed.tolist() == [True, True, False, True]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
+from rwkvsearch.indexer.library import Library
 from rwkvsearch.indexer.results import Kept, MeasuredData, MeasuredModel, kept_results
 from rwkvsearch.retrieval.models import home_folder
 from rwkvsearch.retrieval.published import (
@@ -89,8 +89,8 @@ class BenchmarksAnswer:
 @router.get("/benchmarks", response_model=BenchmarksAnswer)
 def benchmarks(request: Request) -> Response:
     """Results that `bench` and `tune` have kept in the library with `--save`."""
-    library: Path = request.app.state.service.library.path
-    kept, unreadable = kept_results(library)
+    library: Library = request.app.state.service.library
+    kept, unreadable = kept_results(library.path)
     return reply(
         BenchmarksAnswer(
             results=[_kept(one) for one in kept],
@@ -116,6 +116,6 @@ def _kept(kept: Kept) -> KeptAnswer:
     return KeptAnswer(kept.file, one.kind, when, *about, name, why)
 
 
-def _command(do: str, library: Path) -> str:
-    own = library == home_folder().absolute()
-    return f"rwkvsearch {do} --save" + ("" if own else f" --library {shlex.quote(str(library))}")
+def _command(do: str, library: Library) -> str:
+    own = library.place == home_folder().absolute()
+    return f"rwkvsearch {do} --save" + ("" if own else f" --library {shlex.quote(library.name)}")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rwkvsearch.data.errors import QueryError
 from rwkvsearch.indexer.dupes import MAX_DISTANCE, MIN_SCORE, Duplicates, find_duplicates
-from rwkvsearch.indexer.freshness import Freshness
+from rwkvsearch.indexer.freshness import open_freshness
 from rwkvsearch.indexer.library import Library
 from rwkvsearch.indexer.roots import is_known
 from rwkvsearch.ui.api.jobs import Job, Jobs
@@ -29,7 +29,7 @@ class DuplicateSearches:
     def __init__(self, library: Library) -> None:
         """Nothing is started."""
         self._library = library
-        self._freshness = Freshness(library.path)
+        self._freshness = open_freshness(library.place)
         self._jobs: Jobs[AskedDuplicates, Duplicates] = Jobs(self._find, self._freshness.state)
 
     def ask(self, asked: AskedDuplicates, seconds: float) -> Job[Duplicates]:

@@ -180,7 +180,7 @@ def thumb(
 def _details(service: Service, image_id: int) -> Details:
     for details in details_of(service.library, [image_id]).values():
         return details
-    raise NotThere(f"there is no image {image_id} in {service.library.path}")
+    raise NotThere(f"there is no image {image_id} in {service.library.name}")
 
 
 def _shown(details: Details) -> ImageDetails:

@@ -100,7 +100,7 @@ class Maps:
             LibraryError: the library cannot be written, or the server is being stopped.
         """
         asked = {
-            "library": str(self._library.path),
+            "library": self._library.name,
             "model_id": model.model_id,
             "preprocessing_id": model.preprocessing_id,
             "anew": anew,

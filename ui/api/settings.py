@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from ipaddress import ip_address
-from pathlib import Path
 
+from rwkvsearch.indexer.address import Place
 from rwkvsearch.retrieval.models import Precision
 
 
@@ -13,7 +13,7 @@ from rwkvsearch.retrieval.models import Precision
 class Settings:
     """One server: its library, its address and its limits."""
 
-    library: Path
+    library: Place
     model: str | None = None
     device: str | None = None
     precision: Precision | None = None

@@ -25,7 +25,7 @@ def facets(service: TheService) -> FacetValues:
 @router.get("/stats", response_model=Stats)
 def stats(service: TheService) -> Response:
     """What the library holds."""
-    said = stats_as_json(service.library.path, service.library.stats())
+    said = stats_as_json(service.library.name, service.library.stats())
     return Response(said, headers={"Cache-Control": "no-store"}, media_type="application/json")
 
 

@@ -9,12 +9,12 @@ import json
 import sys
 import time
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rwkvsearch.ui.api.child import begin, say
 
 if TYPE_CHECKING:
+    from rwkvsearch.indexer.address import Place
     from rwkvsearch.indexer.protocols import Progress, SyncEvent, SyncReport
     from rwkvsearch.retrieval.models import Precision
 
@@ -27,11 +27,12 @@ def main() -> None:
     """Sync as the one argument says, a JSON object: library, model, device and precision."""
     lines = _Lines()
     from rwkvsearch.data.errors import LibraryBusy, RwkvSearchError
+    from rwkvsearch.indexer.address import place_of
 
     try:
         begin(_PATIENCE)
         asked = json.loads(sys.argv[1])
-        library = Path(asked["library"])
+        library = place_of(asked["library"])
         report = run(library, asked["model"], asked["device"], asked["precision"], lines)
         lines.end("done", _as_text(report, library))
     except KeyboardInterrupt:
@@ -43,7 +44,7 @@ def main() -> None:
 
 
 def run(
-    folder: Path,
+    place: Place,
     model: str | None,
     device: str | None,
     precision: Precision | None,
@@ -58,7 +59,7 @@ def run(
     from rwkvsearch.retrieval.choose import choose_model
     from rwkvsearch.retrieval.encoder import Encoder
 
-    with Library.open(folder) as library:
+    with Library.open(place) as library:
         name, precision = choose_model(library, model, precision)
         encoder = Encoder.load(name, device=device, precision=precision)
         return sync(library, None, encoder, progress=progress)
@@ -86,10 +87,10 @@ class _Lines:
             say(event="end", outcome=outcome, message=message)
 
 
-def _as_text(report: SyncReport, library: Path) -> str:
+def _as_text(report: SyncReport, library: Place) -> str:
     from rwkvsearch.ui.render import report_as_text
 
-    return report_as_text(report, library).splitlines()[0]
+    return report_as_text(report, str(library)).splitlines()[0]
 
 
 if __name__ == "__main__":

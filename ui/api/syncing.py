@@ -9,6 +9,7 @@ from threading import Lock
 from typing import Any
 
 from rwkvsearch.data.errors import LibraryBusy, LibraryError
+from rwkvsearch.indexer.address import Address, whole
 from rwkvsearch.indexer.library import Library
 from rwkvsearch.ui.api.children import Child
 from rwkvsearch.ui.api.settings import Settings
@@ -22,10 +23,9 @@ class Syncs:
 
     def __init__(self, settings: Settings) -> None:
         """Nothing is started."""
-        folder = settings.library.absolute()
-        self._folder = folder
+        self._place = whole(settings.library)
         self._asked = {
-            "library": str(folder),
+            "library": str(self._place),
             "model": settings.model,
             "device": settings.device,
             "precision": settings.precision,
@@ -65,7 +65,7 @@ class Syncs:
                 raise LibraryBusy("a sync runs already; wait until it is done, or stop it")
             if (refusal := self._refusal()) is not None:
                 raise LibraryError(refusal)
-            with Library.open(self._folder) as library, library.writer():
+            with Library.open(self._place) as library, library.writer():
                 pass  # another writer is known at once, not after the process has started
             self._child = Child(
                 "rwkvsearch.ui.api.sync_child", self._asked, self._on_line, self._on_end
@@ -96,11 +96,13 @@ class Syncs:
             self._child.end(_PATIENCE)
 
     def _refusal(self) -> str | None:
-        database = self._folder / "library.sqlite"
-        if os.access(self._folder, os.W_OK) and os.access(database, os.W_OK):
+        place = self._place
+        if isinstance(place, Address):
+            return None  # the database says so when the sync begins
+        if os.access(place, os.W_OK) and os.access(place / "library.sqlite", os.W_OK):
             return None
         return (
-            f"this server cannot write to {self._folder}; "
+            f"this server cannot write to {place}; "
             "sync with `rwkvsearch index` as the user who owns it"
         )
 

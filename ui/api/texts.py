@@ -134,7 +134,7 @@ def _embedding(engine: SearchEngine, term: Term) -> NDArray[np.float32]:
     assert term.image_id is not None
     _, rows = engine.library.embeddings_of(engine.model, [term.image_id])
     if not len(rows):
-        raise NotThere(f"there is no image {term.image_id} in {engine.library.path}")
+        raise NotThere(f"there is no image {term.image_id} in {engine.library.name}")
     return rows.astype(np.float32)
 
 
