@@ -71,8 +71,18 @@ def sync(
     """
     import_faiss()
     run = _Sync(library, encoder, options or SyncOptions(), captions, progress)
-    with library.writer():
+    with library.writer(_places(library, roots, captions)):
         return run.run(roots)
+
+
+def _places(
+    library: Library, roots: Sequence[Path] | None, captions: Captions | None
+) -> list[Path]:
+    """What a sync may change: everything at and below these absolute paths."""
+    if roots is not None:
+        return [resolve(path) for path in (*roots, *(captions or ()))]
+    with library.read() as session:
+        return known_targets(session)
 
 
 def look_of(library: Path, options: SyncOptions, captions: Captions) -> Look:
@@ -90,16 +100,6 @@ def pipeline_of(
 
 
 @dataclass
-def _places(
-    library: Library, roots: Sequence[Path] | None, captions: Captions | None
-) -> list[Path]:
-    """What a sync may change: everything at and below these absolute paths."""
-    if roots is not None:
-        return [resolve(path) for path in (*roots, *(captions or ()))]
-    with library.read() as session:
-        return known_targets(session)
-
-
 class _Counts:
     total: int = 0
     done: int = 0

@@ -109,7 +109,7 @@ def index(
         name, precision = choose_model(opened, model, precision)
         encoder = Encoder.load(name, device=device, precision=precision)
         report = _run(opened, roots, encoder, options, captions)
-        typer.echo(report_as_text(report, opened.path))
+        typer.echo(report_as_text(report, opened.name))
         if profile:
             typer.echo(profile_as_text(report.profile))
         if thumbnails:
