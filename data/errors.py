@@ -8,6 +8,7 @@ RwkvSearchError
 │   ├── LibraryBusy     another process is writing to it
 │   ├── NotThere        no such image or album
 │   └── NameTaken       an album of that name is there already
+├── ClusterError        the machines that share the work cannot be reached or used
 ├── QueryError          a query that cannot be answered as asked
 └── DaemonError         the process that answers queries cannot be started
 """
@@ -55,6 +56,10 @@ class NameTaken(LibraryError):
 
 class QueryError(RwkvSearchError):
     """A query cannot be answered as asked."""
+
+
+class ClusterError(RwkvSearchError):
+    """The machines that are to share the work cannot be reached, or are not fit for it."""
 
 
 class DaemonError(RwkvSearchError):

@@ -13,6 +13,7 @@ Work = Literal[
     "scan", "read", "hash", "decode", "preprocess", "encode", "write", "texts", "publish"
 ]
 Pause = Literal["for pictures", "for the writer"]
+Timed = Work | Pause | Literal["pipeline"]
 
 PREPARING: Final[tuple[Work, ...]] = ("read", "hash", "decode", "preprocess")
 """What the decoding threads do, all at the same time as `encode` and `write`."""
@@ -61,21 +62,29 @@ class Clock:
     def __init__(self) -> None:
         self._lock = Lock()
         self._started = time.perf_counter()
-        self._spent: dict[str, float] = {}
-        self._threads: dict[str, int] = {}
+        self._spent: dict[Timed, float] = {}
+        self._threads: dict[Timed, int] = {}
         self.files = 0
 
     @contextmanager
-    def time(self, what: Work | Pause | Literal["pipeline"], threads: int = 1) -> Iterator[None]:
+    def time(self, what: Timed, threads: int = 1) -> Iterator[None]:
         """Count the time in the block towards `what`, which so many threads do at once."""
         began = time.perf_counter()
         try:
             yield
         finally:
-            spent = time.perf_counter() - began
-            with self._lock:
-                self._spent[what] = self._spent.get(what, 0.0) + spent
-                self._threads[what] = threads
+            self.add(what, time.perf_counter() - began, threads)
+
+    def add(self, what: Timed, seconds: float, threads: int = 1) -> None:
+        """Count seconds, perhaps of another process, towards `what`."""
+        with self._lock:
+            self._spent[what] = self._spent.get(what, 0.0) + seconds
+            self._threads[what] = threads
+
+    def spent(self) -> dict[Timed, float]:
+        """The seconds so far, to be added to another clock."""
+        with self._lock:
+            return dict(self._spent)
 
     def profile(self) -> Profile:
         """The figures so far."""

@@ -6,10 +6,11 @@ Stopped at any moment, what was written stays and the next run goes on from ther
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from sqlalchemy import update
 
@@ -23,7 +24,7 @@ from rwkvsearch.indexer.entries import enter_model, forget_empty_roots, mark_gon
 from rwkvsearch.indexer.found import Found
 from rwkvsearch.indexer.library import Library, ModelInfo
 from rwkvsearch.indexer.look import Look
-from rwkvsearch.indexer.pipeline import Pipeline, usable_cores
+from rwkvsearch.indexer.pipeline import Pipeline, Stored, usable_cores
 from rwkvsearch.indexer.prepare import Limits, Prepared, read_beside
 from rwkvsearch.indexer.protocols import ImageEncoder, Progress, Stage, SyncEvent, SyncReport
 from rwkvsearch.indexer.scan import Changes, find_changes
@@ -33,6 +34,16 @@ from rwkvsearch.indexer.tables import RootRow
 from rwkvsearch.indexer.texts import embed_texts
 
 Captions = Mapping[Path, tuple[str, ...]]
+
+
+class Embedding(Protocol):
+    """What brings files into the library, such as `Pipeline`."""
+
+    def run(self, pending: Sequence[Found]) -> Generator[Stored, None, None]:
+        """Yield each batch once it is committed; close it to stop."""
+
+
+MakeEmbedding = Callable[[Library, ModelInfo, ImageEncoder, "SyncOptions", Clock], Embedding]
 
 
 @dataclass(frozen=True)
@@ -58,11 +69,13 @@ def sync(
     *,
     captions: Captions | None = None,
     progress: Progress | None = None,
+    embedding: MakeEmbedding | None = None,
 ) -> SyncReport:
     """Index what is new or changed below `roots`, and mark what is gone; see `SyncReport`.
 
     A root is a folder, a picture or a tar of pictures; None takes all that were indexed before.
     `captions` are texts by the absolute path of a picture, which is indexed like a root.
+    `embedding` makes what reads and embeds, `pipeline_of` by default.
 
     Raises:
         DataError: a root does not exist, or no root has any image.
@@ -70,7 +83,9 @@ def sync(
         ModelError: the encoder failed, or does not give unit embeddings of its `dim`.
     """
     import_faiss()
-    run = _Sync(library, encoder, options or SyncOptions(), captions, progress)
+    run = _Sync(
+        library, encoder, options or SyncOptions(), captions, progress, embedding or pipeline_of
+    )
     with library.writer(_places(library, roots, captions)):
         return run.run(roots)
 
@@ -118,7 +133,9 @@ class _Sync:
         options: SyncOptions,
         captions: Captions | None,
         progress: Progress | None,
+        embedding: MakeEmbedding,
     ) -> None:
+        self.make_embedding = embedding
         self.library = library
         self.encoder = encoder
         self.options = options
@@ -193,8 +210,9 @@ class _Sync:
 
     def _embed(self, pending: Sequence[Found]) -> None:
         self._report("embed")
-        pipeline = pipeline_of(self.library, self.model, self.encoder, self.options, self.clock)
-        with closing(pipeline.run(pending)) as batches:
+        make = self.make_embedding
+        embedding = make(self.library, self.model, self.encoder, self.options, self.clock)
+        with closing(embedding.run(pending)) as batches:
             for stored in batches:
                 self._count(stored.batch, stored.embedded)
 

@@ -24,6 +24,7 @@ from rwkvsearch.ui.labels import classify, tag
 from rwkvsearch.ui.model_export import model_export
 from rwkvsearch.ui.options import JsonOption, LibraryOption, library_folder
 from rwkvsearch.ui.query import query
+from rwkvsearch.ui.ray_options import WithRay
 from rwkvsearch.ui.serve import serve
 from rwkvsearch.ui.training import train
 from rwkvsearch.ui.tune import tune
@@ -99,7 +100,7 @@ def _options(
     pass
 
 
-app.command()(index)
+app.command(cls=WithRay)(index)
 
 
 app.command()(query)

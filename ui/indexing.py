@@ -21,14 +21,16 @@ from rwkvsearch.ui.options import (
     NiceOption,
     PrecisionOption,
     WorkersOption,
+    flat,
     library_folder,
 )
+from rwkvsearch.ui.ray_options import RayOptions, embedding_on
 from rwkvsearch.ui.stopping import stoppable
 
 if TYPE_CHECKING:
     from rwkvsearch.indexer.library import Library
     from rwkvsearch.indexer.protocols import SyncReport
-    from rwkvsearch.indexer.sync import SyncOptions
+    from rwkvsearch.indexer.sync import MakeEmbedding, SyncOptions
     from rwkvsearch.retrieval.encoder import Encoder
     from rwkvsearch.retrieval.models import Precision
 
@@ -37,7 +39,9 @@ Captions = dict[Path, tuple[str, ...]]
 _STOPPED = "stopped; what is done is kept, run the same command to go on"
 
 
+@flat
 def index(
+    ray: RayOptions,
     paths: Annotated[
         list[Path] | None,
         typer.Argument(
@@ -108,7 +112,11 @@ def index(
     with (Library.create if paths else Library.open)(place) as opened:
         name, precision = choose_model(opened, model, precision)
         encoder = Encoder.load(name, device=device, precision=precision)
-        report = _run(opened, roots, encoder, options, captions)
+        with (
+            stoppable(_STOPPED),
+            embedding_on(ray, workers, (name, precision), device) as embedding,
+        ):
+            report = _run(opened, roots, encoder, options, captions, embedding)
         typer.echo(report_as_text(report, opened.name))
         if profile:
             typer.echo(profile_as_text(report.profile))
@@ -194,13 +202,21 @@ def _run(
     encoder: "Encoder",
     options: "SyncOptions",
     captions: Captions,
+    embedding: "MakeEmbedding | None",
 ) -> "SyncReport":
     from rwkvsearch.indexer.sync import sync
     from rwkvsearch.ui.render import SyncProgress
 
-    with stoppable(_STOPPED):
-        with closing(SyncProgress()) as progress:
-            return sync(library, roots, encoder, options, captions=captions, progress=progress)
+    with closing(SyncProgress()) as progress:
+        return sync(
+            library,
+            roots,
+            encoder,
+            options,
+            captions=captions,
+            progress=progress,
+            embedding=embedding,
+        )
 
 
 def _make_thumbnails(library: "Library") -> None:
