@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from sqlalchemy import func, select
@@ -18,6 +18,13 @@ from rwkvsearch.indexer.tables import EmbeddingRow, TextEmbeddingRow
 
 _TRAINING = 16  # rows a cell: at 4096 cells as good as faiss's 39, in half the time
 _LEAST_TRAINING = 16_384  # rows
+
+
+class Proposes(Protocol):
+    """What proposes candidates."""
+
+    def propose(self, queries: Floats, k: int, /) -> tuple[Floats, Ids]:
+        """Rough scores and image ids `[Q, m]` for the best `k` of unit `queries` `[Q, D]`."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +80,7 @@ def make_trial(library: Library, model: ModelInfo, upto: int, queries: int, k: i
     return Trial(asked, len(texts), truth, k)
 
 
-def ann_recall(ann: AnnFile, trial: Trial) -> tuple[float, float | None]:
+def ann_recall(ann: Proposes, trial: Trial) -> tuple[float, float | None]:
     """ann_recall@k of images and of texts, None if there are none.
 
     A right answer counts if it is proposed: candidates are put in order by their exact scores.

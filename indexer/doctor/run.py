@@ -22,6 +22,7 @@ from rwkvsearch.indexer.doctor.embeddings import check_coverage, check_embedding
 from rwkvsearch.indexer.doctor.files import check_files
 from rwkvsearch.indexer.doctor.findings import Finding, WeightsCheck, fault
 from rwkvsearch.indexer.doctor.leftovers import check_leftovers
+from rwkvsearch.indexer.doctor.mirror import check_mirror
 from rwkvsearch.indexer.doctor.models import check_by_embedding, check_weights
 from rwkvsearch.indexer.doctor.results import check_results
 from rwkvsearch.indexer.library import Library
@@ -36,13 +37,15 @@ class Checkup:
     """How thoroughly to look.
 
     `full`: every file, with its content, every index of the database and every row of an exact
-    ann, instead of samples. `embed` pictures are embedded again by `encoder`.
+    ann, instead of samples. `embed` pictures are embedded again by `encoder`. `ann` is the address
+    of a cluster whose mirror is looked at too.
     """
 
     full: bool = False
     weights: WeightsCheck | None = None
     encoder: ImageEncoder | None = None
     embed: int = 0
+    ann: str | None = None
 
 
 @dataclass(frozen=True)
@@ -135,6 +138,8 @@ def _checks(
         "leftovers": lambda: check_leftovers(library, is_writer=is_writer),
         "results": lambda: check_results(library),
     }
+    if (ann := checkup.ann) is not None:
+        checks["mirror"] = lambda: check_mirror(library, ann, 5 * _SAMPLE if full else _SAMPLE)
     if weights is not None:
         checks["weights"] = lambda: check_weights(library, weights)
     if encoder is not None and checkup.embed:
