@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rwkvsearch.data.errors import RwkvSearchError
+from rwkvsearch.ui.logs import LogFormat
 from rwkvsearch.ui.options import flat, library_folder
 from rwkvsearch.ui.query import EngineOptions
 
@@ -39,6 +40,9 @@ def serve(
     rate: Annotated[
         int | None, typer.Option(min=1, help="Requests a minute and client; default: no limit.")
     ] = None,
+    log_format: Annotated[
+        LogFormat, typer.Option(help="How the log on stderr is written: a line for each request.")
+    ] = "json",
     log_queries: Annotated[
         bool, typer.Option("--log-queries", help="Write what is asked into the log.")
     ] = False,
@@ -59,12 +63,14 @@ def serve(
         model=where.model,
         device=where.device,
         precision=where.precision,
+        ann=where.ann,
         host=host,
         port=port,
         hosts=tuple(host_name or ()),
         token=_token(token_file),
         rate=rate,
         log_queries=log_queries,
+        log_format=log_format,
     )
     if not settings.is_loopback and settings.token is None:
         raise RwkvSearchError(

@@ -1,6 +1,7 @@
 """`rwkvsearch serve`: what it refuses, and how it ends, as a real process."""
 
 import http.client
+import json
 import os
 import re
 import signal
@@ -116,14 +117,14 @@ def serving(weights: Path, *options: object) -> Iterator[tuple[subprocess.Popen[
                 process.kill()
             process.wait()
             reader.join()
-        assert not [line for line in log if not line.startswith("{")], "".join(log)
+        assert {json.loads(line)["level"] for line in log} == {"info"}, "".join(log)
 
 
 def ready(port: int) -> None:
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
-        connection.request("GET", "/api/v1/health")
+        connection.request("GET", "/readyz")
         with connection.getresponse() as answer:
             status = answer.status
         connection.close()

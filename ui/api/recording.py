@@ -1,24 +1,27 @@
-"""Every request: counted by its route, and a line of JSON in the log without what was asked."""
+"""Every request: counted by its route, and a line in the log without what was asked."""
 
 from __future__ import annotations
 
-import json
 import logging
-import sys
+import re
+import secrets
 import time
-from datetime import UTC, datetime
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from rwkvsearch.ui.api.guards.probes import PROBES
 from rwkvsearch.ui.api.metrics import Metrics
 from rwkvsearch.ui.api.settings import Settings
+from rwkvsearch.ui.logs import FIELDS, request_id
 
 LOGGER = "rwkvsearch.access"
 PREFIX = "/api/v1"
 PAGE = "page"
 """The route of whatever is not ours."""
-_OURS = ("/api/", "/docs", "/openapi.json")
+_OURS = ("/api/", "/docs", "/openapi.json", *PROBES)
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+_ID = b"x-request-id"
+_PLAIN = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 log = logging.getLogger(LOGGER)
 
@@ -37,11 +40,15 @@ class Recording:
             await self.app(scope, receive, send)
             return
         began, status = time.perf_counter(), 500
+        number = _number(scope)
+        request_id.set(number)  # a request has a task, and so a context, of its own
 
         async def watched(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                others = [pair for pair in message.get("headers", ()) if pair[0] != _ID]
+                message["headers"] = [*others, (_ID, number.encode())]
             await send(message)
 
         try:
@@ -49,33 +56,33 @@ class Recording:
         finally:
             seconds = time.perf_counter() - began
             method = scope["method"] if scope["method"] in _METHODS else "other"
-            self._metrics.answered(_route(scope), method, status, seconds)
-            log.info(self._line(scope, status, seconds))
+            route = _route(scope)
+            self._metrics.answered(route, method, status, seconds)
+            self._log(scope, route, status, round(1000 * seconds, 1))
 
-    def _line(self, scope: Scope, status: int, seconds: float) -> str:
+    def _log(self, scope: Scope, route: str, status: int, ms: float) -> None:
         target = scope["path"]
         if self._log_queries and scope["query_string"]:
             target += f"?{scope['query_string'].decode('latin-1')}"
-        client = scope.get("client")
-        return json.dumps(
-            {
-                "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
-                "client": client[0] if client else None,
-                "method": scope["method"],
-                "path": target,
-                "status": status,
-                "ms": round(1000 * seconds, 1),
-            }
-        )
+        client = scope["client"][0] if scope.get("client") else None
+        fields = {
+            "client": client,
+            "method": scope["method"],
+            "path": target,
+            "route": route,
+            "status": status,
+            "ms": ms,
+        }
+        said = (scope["method"], target, status, ms, client)
+        log.info("%s %s %s, %.1f ms, %s", *said, extra={FIELDS: fields})
 
 
-def start_logging() -> None:
-    """Let the lines go to stderr, as they are."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    log.handlers = [handler]
-    log.setLevel(logging.INFO)
-    log.propagate = False
+def _number(scope: Scope) -> str:
+    """What the request is called by whoever sent it, such as a proxy; else a name of its own."""
+    given = [value.decode("latin-1") for name, value in scope["headers"] if name.lower() == _ID]
+    if len(given) == 1 and _PLAIN.fullmatch(given[0]):
+        return str(given[0])
+    return secrets.token_hex(8)
 
 
 def _route(scope: Scope) -> str:

@@ -20,6 +20,7 @@ from rwkvsearch.ui.api import (
     health_routes,
     images,
     map_routes,
+    probe_routes,
     searching,
     status,
     sync_routes,
@@ -67,6 +68,7 @@ def add_api(app: FastAPI, service: Service) -> None:
     for router in routers(service):
         app.include_router(router, prefix=PREFIX, dependencies=needed, responses=usual)
     app.include_router(docs.router)
+    app.include_router(probe_routes.router)
     add_problems(app)
     app.add_api_route(
         PREFIX + "/{rest:path}", _nowhere, methods=_ALL, include_in_schema=False, name=_NOWHERE

@@ -14,9 +14,10 @@ import uvicorn
 from rwkvsearch.ui.api.app import create_app
 from rwkvsearch.ui.api.guards.endless import EndlessAnswers
 from rwkvsearch.ui.api.guards.protect import protect
-from rwkvsearch.ui.api.recording import Recording, start_logging
+from rwkvsearch.ui.api.recording import Recording, log
 from rwkvsearch.ui.api.service import Service
 from rwkvsearch.ui.api.settings import Settings
+from rwkvsearch.ui.logs import start_logging
 from rwkvsearch.ui.web.page import build, mount
 
 GRACE = 5
@@ -58,7 +59,7 @@ def run(settings: Settings, listener: socket.socket, on_ready: Callable[[], None
         ModelError: the model is unknown, not installed or damaged.
     """
     signal.signal(signal.SIGTERM, _end)  # uvicorn raises it again once it has stopped
-    start_logging()
+    start_logging(settings.log_format, log)
     with closing(Service(settings)) as service:
         app = EndlessAnswers(assemble(service))
         config = uvicorn.Config(

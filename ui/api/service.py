@@ -16,6 +16,7 @@ from rwkvsearch.ui.api.checkups import Checkups
 from rwkvsearch.ui.api.duplicate_searches import DuplicateSearches
 from rwkvsearch.ui.api.mapping import Maps
 from rwkvsearch.ui.api.metrics import Metrics
+from rwkvsearch.ui.api.readiness import Readiness
 from rwkvsearch.ui.api.settings import Settings
 from rwkvsearch.ui.api.syncing import Syncs
 from rwkvsearch.ui.api.uploads import Uploads
@@ -59,10 +60,11 @@ class Service:
         self.thumbs = Thumbnails(self.library)
         self.uploads = Uploads(settings)
         self.metrics = Metrics()
+        self.readiness = Readiness(self.library, self.warm)
         self.syncs = Syncs(settings)
         self.maps = Maps(self.library)
         self.duplicates = DuplicateSearches(self.library)
-        self.checkups = Checkups(self.library)
+        self.checkups = Checkups(self.library, settings.ann)
         self._facets: tuple[int, Facets] | None = None
 
     @contextmanager

@@ -7,6 +7,7 @@ from ipaddress import ip_address
 
 from rwkvsearch.indexer.address import Place
 from rwkvsearch.retrieval.models import Precision
+from rwkvsearch.ui.logs import LogFormat
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,8 @@ class Settings:
     model: str | None = None
     device: str | None = None
     precision: Precision | None = None
+    ann: str | None = None
+    """Address of the cluster that proposes; None: the library's own index."""
     host: str = "127.0.0.1"
     port: int = 7860
     hosts: tuple[str, ...] = ()
@@ -26,6 +29,7 @@ class Settings:
     rate: int | None = None
     """Requests a minute and client; None: no limit."""
     log_queries: bool = False
+    log_format: LogFormat = "json"
     max_upload_bytes: int = 32 << 20
     max_upload_megapixels: float = 100.0
 

@@ -32,6 +32,7 @@ from starlette.routing import Mount
 from rwkvsearch.indexer.library import Library
 from rwkvsearch.indexer.sync import sync
 from rwkvsearch.retrieval.encoder import Encoder
+from rwkvsearch.ui.api.guards.probes import PROBES
 from rwkvsearch.ui.api.running import assemble
 from rwkvsearch.ui.api.service import Service
 from rwkvsearch.ui.api.settings import Settings
@@ -213,7 +214,9 @@ def test_no_route_answers_without_the_token(ask: Any, world: World, routes: Any)
             client = f"10.0.{number // 250}.{number % 250}"
             path = filled(template)
             got = ask(world.app, method, path, own, b"{}", query=query, client=client)
-            if path == "/login":
+            if path in PROBES and method in {"GET", "HEAD"}:
+                assert got.status == 200 and got.body in (b"", b"alive\n", b"ready\n")
+            elif path == "/login":
                 assert got.status in {200, 401, 405} and SECRET not in got.body
             elif "Accept" in headers and method in {"GET", "HEAD"}:
                 assert got.status == 303 and got.headers["location"].startswith("/login")
@@ -224,6 +227,29 @@ def test_no_route_answers_without_the_token(ask: Any, world: World, routes: Any)
             assert HEADERS.items() <= got.headers.items(), (method, path)
 
 
+def test_probes_tell_one_word_to_anybody(ask: Any, world: World, routes: Any) -> None:
+    assert {path for _, path in routes} >= PROBES
+    for path, word in {"/healthz": b"alive\n", "/readyz": b"ready\n"}.items():
+        for host in ("10.0.0.7:7860", "evil.example", ""):
+            got = ask(world.app, "GET", path, {"Host": host}, query="q=x&token=y")
+            assert (got.status, got.body) == (200, word)
+            assert HEADERS.items() <= got.headers.items() and "set-cookie" not in got.headers
+            assert not [name for name in got.headers if name.startswith("access-control")]
+        assert ask(world.app, "HEAD", path, {}).status == 200
+        for method in ("POST", "PUT", "DELETE", "OPTIONS"):
+            assert ask(world.app, method, path, {"Host": "localhost"}).status == 401
+        for near in (
+            f"{path}/",
+            f"/{path}",
+            f"{path}/x",
+            f"{path}%2e",
+            path.upper(),
+            f"/x/..{path}",
+        ):
+            assert ask(world.app, "GET", near, {"Host": "localhost"}).status in {401, 404}
+        assert ask(world.app, "GET", path, {}, kind="websocket").closed
+
+
 def test_no_web_socket_opens(ask: Any, world: World, routes: Any) -> None:
     for _, template in routes:
         for headers in ({}, BEARER):
@@ -232,7 +258,8 @@ def test_no_web_socket_opens(ask: Any, world: World, routes: Any) -> None:
 
 
 def test_no_route_answers_to_another_name(ask: Any, world: World, routes: Any) -> None:
-    for method, template in [*routes, ("GET", "/login")]:
+    others = [route for route in routes if route[1] not in PROBES]
+    for method, template in [*others, ("GET", "/login"), ("POST", "/healthz")]:
         for host in ("evil.example", f"evil.example:{world.port}", "localhost.evil.example"):
             got = ask(world.app, method, filled(template), {**BEARER, "Host": host}, b"{}")
             assert got.status == 403, (method, template)

@@ -11,6 +11,7 @@ from rwkvsearch.ui.api.guards.asgi import App, Receive, Scope, Send
 from rwkvsearch.ui.api.guards.gradio_door import GradioDoor
 from rwkvsearch.ui.api.guards.limits import Bodies, Rate
 from rwkvsearch.ui.api.guards.origins import Names, OtherSites
+from rwkvsearch.ui.api.guards.probes import Probes
 from rwkvsearch.ui.api.settings import Settings
 
 
@@ -30,7 +31,8 @@ def protect(app: FastAPI, settings: Settings) -> Protected:
     """Put the guards around `app`, once all of it is mounted.
 
     A request passes them in this order: its headers for security are promised, then its name, how
-    often it comes, where it comes from, the token, and the size of its body are looked at.
+    often it comes, where it comes from, the token, and the size of its body are looked at. Of a
+    probe only where it comes from is.
     """
     _close_gradio(app)
     guarded: App = Bodies(app, settings)
@@ -39,7 +41,8 @@ def protect(app: FastAPI, settings: Settings) -> Protected:
     guarded = OtherSites(guarded)
     if settings.rate is not None:
         guarded = Rate(guarded, settings)
-    return Protected(app, AnswerHeaders(Names(guarded, settings), near=settings.is_loopback))
+    every = Probes(OtherSites(app), Names(guarded, settings))
+    return Protected(app, AnswerHeaders(every, near=settings.is_loopback))
 
 
 def _close_gradio(app: FastAPI) -> None:

@@ -2,7 +2,9 @@
 
 import json
 import logging
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,13 +14,17 @@ from fastapi import FastAPI
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
+from rwkvsearch.data.errors import LibraryError
 from rwkvsearch.indexer.facets import facets_of
 from rwkvsearch.ui.api.metrics import Metrics
+from rwkvsearch.ui.api.readiness import OLDEST, Readiness
 from rwkvsearch.ui.api.recording import LOGGER, Recording
 from rwkvsearch.ui.api.service import Service
+from rwkvsearch.ui.logs import Lines, LogFormat
 from rwkvsearch.ui.render import stats_as_json
 
 API = "/api/v1"
+ID = "X-Request-ID"
 Problem = Callable[[Any, int], str]
 Values = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
@@ -35,7 +41,7 @@ def values(client: TestClient) -> Values:
 
 def test_stats(client: TestClient, service: Service) -> None:
     said = client.get(f"{API}/stats")
-    assert said.json() == json.loads(stats_as_json(service.library.path, service.library.stats()))
+    assert said.json() == json.loads(stats_as_json(service.library.name, service.library.stats()))
     assert said.json()["images"] == 60 and said.json()["files"] == 62
 
 
@@ -98,19 +104,74 @@ def test_every_server_counts_for_itself(service: Service, client: TestClient) ->
     assert b'route="/x"' in one.as_text(service) and b'route="/x"' not in other.as_text(service)
 
 
+@pytest.mark.parametrize("how", ["json", "text"])
 @pytest.mark.parametrize("log_queries", [False, True])
 def test_the_log_says_what_is_asked_only_if_told(
-    log_queries: bool, api: FastAPI, service: Service, caplog: pytest.LogCaptureFixture
+    log_queries: bool,
+    how: LogFormat,
+    api: FastAPI,
+    service: Service,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     settings = replace(service.settings, log_queries=log_queries)
     recorded: Any = Recording(api, settings, Metrics())
+    caplog.handler.setFormatter(Lines(how))
     with caplog.at_level(logging.INFO, LOGGER):
-        TestClient(recorded).get(f"{API}/search?q=secret%20words")
-    (line,) = [record.getMessage() for record in caplog.records if record.name == LOGGER]
-    said = json.loads(line)
-    assert "\n" not in line and said["status"] == 200 and said["method"] == "GET"
-    assert said["path"] == f"{API}/search" + ("?q=secret%20words" if log_queries else "")
-    assert said["ms"] > 0 and said["client"] == "testclient"
+        TestClient(recorded).get(f"{API}/search?q=secret%20words", headers={ID: "abc-1"})
+    line = caplog.text.strip()
+    path = f"{API}/search" + ("?q=secret%20words" if log_queries else "")
+    assert "\n" not in line and "abc-1" in line and path in line
+    assert ("secret" in line) == log_queries
+    if how == "json":
+        said = json.loads(line)
+        assert list(said)[:2] == ["time", "level"] and said["level"] == "info"
+        assert said["status"] == 200 and said["method"] == "GET" and said["path"] == path
+        assert said["ms"] > 0 and said["client"] == "testclient"
+        assert said["route"] == f"{API}/search" and said["request_id"] == "abc-1"
+
+
+def test_every_request_has_a_name(client: TestClient) -> None:
+    for path in (f"{API}/stats", f"{API}/none", "/healthz", "/page"):
+        assert client.get(path, headers={ID: "a.B-1_"}).headers[ID] == "a.B-1_"
+        for wrong in ("", "x" * 65, "a b", "a\tb", "<b>", "%0d", "\xe9"):
+            own = client.get(path, headers={ID: wrong.encode("latin-1")}).headers[ID]
+            assert re.fullmatch(r"[0-9a-f]{16}", own), wrong
+    assert client.get("/healthz").headers[ID] != client.get("/healthz").headers[ID]
+
+
+def test_probes(client: TestClient, service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    def ready() -> Any:
+        monkeypatch.setattr(service.readiness, "_looked", -OLDEST)
+        return client.get("/readyz")
+
+    assert (client.get("/healthz").status_code, client.get("/healthz").text) == (200, "alive\n")
+    assert (ready().status_code, ready().text) == (200, "ready\n")
+    assert client.head("/readyz").status_code == client.head("/healthz").status_code == 200
+    with monkeypatch.context() as patch:
+        patch.setattr(type(service.warm), "is_ready", False)
+        assert ready().status_code == 503 and "model" in ready().json()["detail"]
+        assert client.get("/healthz").status_code == 200
+
+    @contextmanager
+    def broken() -> Iterator[None]:
+        raise LibraryError("secret place")
+        yield
+
+    with monkeypatch.context() as patch:
+        patch.setattr(service.library, "read", broken)
+        assert ready().status_code == 503 and "library" in ready().json()["detail"]
+        assert "secret" not in ready().text
+    with monkeypatch.context() as patch:
+        patch.setattr(service.warm, "trouble", "secret place")
+        assert ready().status_code == 503 and "secret" not in ready().text
+    assert ready().status_code == 200
+
+
+def test_many_probes_look_once(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[None] = []
+    readiness = Readiness(service.library, service.warm)
+    monkeypatch.setattr(readiness, "_look", lambda: looked.append(None))
+    assert [readiness.why_not() for _ in range(20)] == [None] * 20 and len(looked) == 1
 
 
 def test_documents_come_from_here(client: TestClient, problem: Problem) -> None:
