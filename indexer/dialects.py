@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Boolean, ColumnElement, Insert, LargeBinary, String, bindparam
+from sqlalchemy import (
+    Boolean,
+    ColumnElement,
+    Insert,
+    LargeBinary,
+    String,
+    Table,
+    bindparam,
+    insert,
+)
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -30,6 +39,16 @@ def insert_new(session: Session, table: Any) -> Insert:
     from sqlalchemy.dialects import sqlite
 
     return sqlite.insert(table).on_conflict_do_nothing()
+
+
+def insert_many(session: Session, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert rows that all have the same columns, none of which is there yet: many, and quickly."""
+    if rows and is_postgresql(session):
+        from rwkvsearch.indexer.team.bulk import copy_in
+
+        copy_in(session, table, rows)
+    elif rows:
+        session.execute(insert(table), rows)
 
 
 def in_one_order(session: Session, keys: Iterable[str]) -> list[str]:
@@ -84,7 +103,8 @@ def _among_sqlite(element: Any, compiler: SQLCompiler, **kw: Any) -> str:
 @compiles(_Among, POSTGRESQL)
 def _among_postgresql(element: Any, compiler: SQLCompiler, **kw: Any) -> str:
     column, value = (compiler.process(part, **kw) for part in element.clauses)
-    return f"{column} = ANY (CAST(translate({value}, '[]', '{{}}') AS bigint[]))"
+    ids = f"unnest(CAST(translate({value}, '[]', '{{}}') AS bigint[]))"
+    return f"{column} IN (SELECT {ids})"
 
 
 @compiles(_Gathered, "sqlite")

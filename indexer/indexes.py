@@ -15,4 +15,12 @@ def open_index(
     Raises:
         LibraryError: the model has no embeddings here, or what proposes is not there.
     """
+    if ann is not None:
+        from rwkvsearch.indexer.cluster.index import MilvusIndex
+
+        return MilvusIndex.open(library, model_id, preprocessing_id, ann)
+    if library.is_shared:
+        from rwkvsearch.indexer.team.search import TeamIndex
+
+        return TeamIndex.open(library, model_id, preprocessing_id)
     return SearchIndex.open(library, model_id, preprocessing_id)

@@ -73,7 +73,9 @@ class Connector:
             wanted = _USUAL | conninfo_to_dict(self._address.url)
         except psycopg.ProgrammingError as error:
             raise LibraryError(f"{self._address}: {_first_line(error)}") from error
-        connection = psycopg.connect(cursor_factory=_BinaryCursor, **wanted)
+        # Planned anew each time, for the values that are asked with: a plan that fits all of them
+        # could not use the index of one model.
+        connection = psycopg.connect(cursor_factory=_BinaryCursor, prepare_threshold=None, **wanted)
         if self._type is None:
             with connection.transaction():
                 row = connection.execute("SELECT to_regtype('halfvec')::oid::bigint").fetchone()
