@@ -181,7 +181,7 @@ class Encoder:
                 return function(part).float()
 
         if self.device.type == "cpu":
-            parts = torch.from_numpy(inputs).tensor_split(_parts(len(inputs) * tokens))
+            parts = torch.from_numpy(inputs).tensor_split(micro_batches(len(inputs) * tokens))
             result = torch.cat(map_on_cores(inferred, parts))
         else:
             result = self._staging.map(inferred, inputs)
@@ -196,7 +196,7 @@ def _normalised(features: NDArray[np.float32]) -> NDArray[np.float32]:
     return embeddings
 
 
-def _parts(tokens: int) -> int:
+def micro_batches(tokens: int) -> int:
     """Return into how many micro-batches to cut so many tokens: one, or the same for each core."""
     cores = torch.get_num_threads()
     if tokens < cores * TOKENS_A_CORE:

@@ -1,29 +1,15 @@
-"""Our towers beside transformers of CLIP's shape: `python -m rwkvsearch.retrieval.speed`.
+"""What is compared for speed: models of our shapes and transformers of CLIP's, random weights."""
 
-All with random weights, in the same torch, on the same threads. Timings on a shared machine drift,
-so every round runs each contender once and the table holds medians of the ratios within a round.
-"""
-
-import argparse
 import copy
-import statistics
-import sys
-import time
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.profiler import ProfilerActivity, profile
 
-from rwkvsearch.retrieval.models import Precision
-from rwkvsearch.retrieval.rwkv_clip.config import B16, B32, STARTER, ModelConfig
+from rwkvsearch.retrieval.rwkv_clip.config import B16, B32, ModelConfig
 from rwkvsearch.retrieval.rwkv_clip.model import RwkvClip
-from rwkvsearch.retrieval.rwkv_clip.packed import pack
 
-MODELS = {"b32": B32, "b16": B16, "starter": STARTER}
-PACKED: tuple[Precision, ...] = ("fp32", "bf16", "int8")
-Contender = Callable[[Tensor], Tensor]
+MODELS = {"b32": B32, "b16": B16}
 
 
 class TransformerBlock(nn.Module):
@@ -83,51 +69,10 @@ class ClipText(nn.Module):
         return self.project(x[torch.arange(len(x)), ids.argmax(1)])  # type: ignore[no-any-return]
 
 
-def main() -> None:
-    """Read the options and print a table for images and one for texts."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", choices=MODELS, default="b32")
-    parser.add_argument("--batch", type=int, nargs="+", default=[1, 16, 64])
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    config = MODELS[options.model]
-    model = random_model(config)
-    packed: dict[str, RwkvClip] = {p: pack(copy.deepcopy(model), p) for p in PACKED}
-    sys.stdout.write(
-        f"{options.model}, {options.threads} threads, medians of {options.rounds} rounds; ratio to "
-        "the first line, share of Bi-WKV\n"
-    )
-    patch_size = config.image.patch_size if options.model != "starter" else 32
-    size, context = config.image.image_size, config.text.context
-    clip_image, clip_text = ClipImage(patch_size).eval(), ClipText().eval()
-    for batch in options.batch:
-        pixels = torch.randn(batch, 3, 224, 224)
-        ids = torch.randint(0, config.text.vocabulary, (batch, 77))
-        our_pixels = pixels[..., :size, :size].contiguous()
-        our_ids = ids[:, :context].contiguous()
-        images: dict[str, tuple[Contender, Tensor]] = {
-            f"CLIP ViT-B/{patch_size}": (clip_image, pixels),
-            f"CLIP ViT-B/{patch_size}, bf16": (_in_bf16(clip_image), pixels),
-        }
-        texts: dict[str, tuple[Contender, Tensor]] = {
-            "CLIP ViT-B text": (clip_text, ids),
-            "CLIP ViT-B text, bf16": (_in_bf16(clip_text), ids),
-        }
-        for name, ours in {"plain": model, **packed}.items():
-            images[f"ours, {name}"] = ours.image, our_pixels
-            texts[f"ours, {name}"] = ours.text, our_ids
-        _table("images", batch, images, options.rounds)
-        _table("texts", batch, texts, options.rounds)
-
-
-def _in_bf16(tower: Contender) -> Contender:
-    def run(inputs: Tensor) -> Tensor:
-        with torch.autocast("cpu", torch.bfloat16):
-            return tower(inputs)
-
-    return run
+def clip_tower(name: str, tower: str) -> ClipImage | ClipText:
+    """Return CLIP's `image` or `text` tower beside the model `name`, for inference."""
+    clip = ClipImage(MODELS[name].image.patch_size) if tower == "image" else ClipText()
+    return clip.eval().requires_grad_(False)
 
 
 def random_model(config: ModelConfig) -> RwkvClip:
@@ -140,35 +85,24 @@ def random_model(config: ModelConfig) -> RwkvClip:
     return model.eval().requires_grad_(False)
 
 
-@torch.inference_mode()
-def _table(
-    what: str, batch: int, contenders: dict[str, tuple[Contender, Tensor]], rounds: int
-) -> None:
-    times: dict[str, list[float]] = {name: [] for name in contenders}
-    for turn in range(rounds + 1):
-        for name, (run, inputs) in contenders.items():
-            began = time.perf_counter()
-            run(inputs)
-            if turn:  # the first round warms up
-                times[name].append(time.perf_counter() - began)
-    first = next(iter(times.values()))
-    sys.stdout.write(f"\n{what}, batch {batch:<10}{what + '/s':>12}{'ratio':>8}{'share':>8}\n")
-    for name, (run, inputs) in contenders.items():
-        ratio = statistics.median(a / b for a, b in zip(first, times[name], strict=True))
-        share = _share(run, inputs)
-        speed = batch / statistics.median(times[name])
-        sys.stdout.write(f"{name:<24}{speed:>10.1f}{ratio:>8.2f}{share:>8}\n")
+class _Packed(nn.Module):
+    """A layer whose weights lie as oneDNN wants them, computing in `dtype`."""
+
+    def __init__(self, layer: nn.Linear, dtype: torch.dtype) -> None:
+        from rwkvsearch.retrieval.rwkv_clip.packed import float_product
+
+        super().__init__()
+        self.dtype, self.product = dtype, float_product(layer.weight, dtype, bias=layer.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the layer."""
+        return self.product(x.to(self.dtype))
 
 
-def _share(run: Contender, inputs: Tensor) -> str:
-    """Return the part of the processor time in compiled Bi-WKV; `-` where none was called."""
-    with profile(activities=[ProfilerActivity.CPU]) as profiler:
-        run(inputs)
-    events = profiler.key_averages()
-    whole = sum(event.self_cpu_time_total for event in events)
-    own = sum(event.cpu_time_total for event in events if event.key == "rwkvsearch::bi_wkv")
-    return f"{own / whole:.1%}" if own else "-"
-
-
-if __name__ == "__main__":
-    main()
+def packed_clip(tower: ClipImage | ClipText, dtype: torch.dtype) -> nn.Module:
+    """Return a copy for inference whose products are packed like ours; the rest is float32."""
+    tower = copy.deepcopy(tower)
+    for block in tower.blocks:
+        for name in ("qkv", "output", "up", "down"):
+            setattr(block, name, _Packed(getattr(block, name), dtype))
+    return tower.eval()

@@ -33,6 +33,7 @@ COMMANDS = [
     ["bench", "recall"],
     ["bench", "classify"],
     ["bench", "probe"],
+    ["bench", "speed"],
     ["album", "save"],
     ["album", "show"],
     ["album", "list"],

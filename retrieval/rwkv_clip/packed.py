@@ -66,7 +66,7 @@ class _Patches(nn.Module):
     def __init__(self, source: nn.Conv2d, precision: Precision) -> None:
         super().__init__()
         self.size = source.kernel_size[0]
-        self.product = _float_product(source.weight.flatten(1), _dtype(precision), bias=source.bias)
+        self.product = float_product(source.weight.flatten(1), _dtype(precision), bias=source.bias)
         self.dtype = _dtype(precision)
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -102,15 +102,15 @@ class _TimeMix:
         dtype = _dtype(precision)
         self.heads, self.shift = source.heads, source.shift
         self.mix_x = source.mix_x.to(dtype)
-        self.down = _float_product(source.mix_down.T, dtype, activation="tanh")
+        self.down = float_product(source.mix_down.T, dtype, activation="tanh")
         bases = (source.mix_w, source.mix_k, source.mix_v, source.mix_r, source.mix_g)
         self.ups = [
-            _float_product(up.T, dtype, bias=base.flatten())
+            float_product(up.T, dtype, bias=base.flatten())
             for up, base in zip(source.mix_up, bases, strict=True)
         ]
         self.decay = source.decay.float()
-        self.decay_down = _float_product(source.decay_down.T, dtype, activation="tanh")
-        self.decay_up = _float_product(source.decay_up.T, dtype)
+        self.decay_down = float_product(source.decay_down.T, dtype, activation="tanh")
+        self.decay_up = float_product(source.decay_up.T, dtype)
         self.bonus = source.bonus.float()
         self.key = _product(source.key, precision)
         self.value = _product(source.value, precision)
@@ -167,10 +167,10 @@ def _dtype(precision: Precision) -> torch.dtype:
 def _product(layer: nn.Linear, precision: Precision, activation: str = "none") -> Product:
     if precision == "int8":
         return _int8_product(layer.weight, activation)
-    return _float_product(layer.weight, _dtype(precision), activation=activation)
+    return float_product(layer.weight, _dtype(precision), activation=activation)
 
 
-def _float_product(
+def float_product(
     weight: Tensor, dtype: torch.dtype, *, bias: Tensor | None = None, activation: str = "none"
 ) -> Product:
     """Return x -> activation(x W^T + b) for `weight` `[out, in]`."""
