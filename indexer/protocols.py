@@ -78,6 +78,9 @@ class ImageIndex(Protocol):
     def size(self) -> int:
         """About as many, known at once."""
 
+    def close(self) -> None:
+        """Let go of what proposes; the library stays open."""
+
     def search(
         self,
         queries: NDArray[np.float32],
@@ -99,16 +102,16 @@ class ImageIndex(Protocol):
         """
 
 
-Stage = Literal["scan", "embed", "captions", "publish"]
+Stage = Literal["scan", "embed", "captions", "publish", "mirror"]
 
 
 @dataclass(frozen=True)
 class SyncEvent:
     """How far a sync is, in files; `done` counts what is already stored for good.
 
-    In stage `scan`, `total` is what has been found so far; in stage `captions` both count texts.
-    With `path`, the event names one file that could not be used, or one root that could not be
-    read, and `reason` says why.
+    In stage `scan`, `total` is what has been found so far; in stage `captions` both count texts, in
+    stage `mirror` images. With `path`, the event names one file that could not be used, or one root
+    that could not be read, and `reason` says why.
     """
 
     stage: Stage

@@ -95,6 +95,9 @@ class SearchIndex:
         with self._library.read() as session:
             return image_ids(session, self.model, self._newest, live=True)
 
+    def close(self) -> None:
+        """Nothing is held: a file that was mapped goes with the last who uses it."""
+
     def search(
         self,
         queries: NDArray[np.float32],

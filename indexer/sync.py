@@ -20,6 +20,7 @@ from rwkvsearch.data.walk import Rules
 from rwkvsearch.indexer.ann.file import import_faiss
 from rwkvsearch.indexer.ann.publish import publish
 from rwkvsearch.indexer.clock import Clock
+from rwkvsearch.indexer.cluster.mirror import mirror, reach
 from rwkvsearch.indexer.entries import enter_model, forget_empty_roots, mark_gone, place_files
 from rwkvsearch.indexer.found import Found
 from rwkvsearch.indexer.library import Library, ModelInfo
@@ -51,7 +52,8 @@ class SyncOptions:
     """How a sync works; see `data.walk.Rules` for `exclude` and `follow_links`.
 
     `workers` threads decode (None: one per usable core, 8 at most); `batch_size` images are encoded
-    and stored at a time.
+    and stored at a time. `ann` is the address of a cluster that is to propose: then the library is
+    mirrored there, instead of publishing an index of its own.
     """
 
     exclude: Sequence[str] = ()
@@ -59,6 +61,7 @@ class SyncOptions:
     limits: Limits = Limits()
     workers: int | None = None
     batch_size: int = 64
+    ann: str | None = None
 
 
 def sync(
@@ -79,10 +82,12 @@ def sync(
 
     Raises:
         DataError: a root does not exist, or no root has any image.
-        LibraryError: another writer, no space, no faiss, or other weights under the same model id.
+        LibraryError: another writer, no space, no faiss, no cluster at the address of one, or other
+            weights under the same model id.
         ModelError: the encoder failed, or does not give unit embeddings of its `dim`.
     """
-    import_faiss()
+    if options is None or options.ann is None:
+        import_faiss()
     run = _Sync(
         library, encoder, options or SyncOptions(), captions, progress, embedding or pipeline_of
     )
@@ -149,6 +154,8 @@ class _Sync:
         started = time.monotonic()
         with self.clock.time("scan"):
             changes = self._scan(roots)
+            if self.options.ann:
+                reach(self.library, self.model, self.options.ann)
             self._apply(changes)
         self._embed(changes.pending)
         with self.clock.time("texts"):
@@ -158,9 +165,8 @@ class _Sync:
                 here = RootRow.id == root_id
                 synced = {"synced_at": time.time(), "stamp": stamp}
                 session.execute(update(RootRow).where(here).values(synced))
-        self._report("publish")
         with self.clock.time("publish"):
-            publish(self.library, self.model)
+            self._publish()
         counts = self.counts
         return SyncReport(
             scanned=self.scanned,
@@ -216,6 +222,13 @@ class _Sync:
             for stored in batches:
                 self._count(stored.batch, stored.embedded)
 
+    def _publish(self) -> None:
+        if self.options.ann:
+            mirror(self.library, self.model, self.options.ann, self._on_mirrored)
+            return
+        self._report("publish")
+        publish(self.library, self.model)
+
     def _count(self, batch: list[Prepared], embedded: int) -> None:
         bad = [(item.found.path, item.error) for item in batch if item.error is not None]
         counts = self.counts
@@ -237,6 +250,9 @@ class _Sync:
     def _on_found(self, number: int) -> None:
         if number % 256 == 0:
             self.progress(SyncEvent("scan", total=number))
+
+    def _on_mirrored(self, done: int, total: int) -> None:
+        self.progress(SyncEvent("mirror", total, done, len(self.counts.errors)))
 
     def _on_text(self, done: int, total: int) -> None:
         self.progress(SyncEvent("captions", total, done, len(self.counts.errors)))

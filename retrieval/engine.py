@@ -93,6 +93,7 @@ class SearchEngine:
 
     def close(self) -> None:
         """Close the library."""
+        self._index.close()
         self.library.close()
 
     def __enter__(self) -> Self:

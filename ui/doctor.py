@@ -10,6 +10,7 @@ import typer
 
 from rwkvsearch.data.errors import LibraryError
 from rwkvsearch.ui.options import (
+    AnnOption,
     DeviceOption,
     JsonOption,
     LibraryOption,
@@ -41,13 +42,14 @@ def doctor(
     model: ModelOption = None,
     device: DeviceOption = None,
     precision: PrecisionOption = None,
+    ann: AnnOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Check that the library is whole: database, embeddings, index, files and weights agree.
 
     The exit code is 0 if it is, and 1 if there is a fault. With --fix, what is derived is built
     again, what nothing leads to is dropped, and what only `index` can make is left to its next run;
-    then everything is checked again.
+    then everything is checked again. With --ann, the mirror in Milvus is compared as well.
     """
     from rwkvsearch.indexer.doctor.run import Checkup, diagnose, repair
     from rwkvsearch.indexer.library import Library
@@ -55,7 +57,7 @@ def doctor(
 
     with Library.open(library_folder(library)) as opened, _telling() as on_check:
         encoder = _encoder(opened, model, device, precision) if embed else None
-        checkup = Checkup(full, check_installed, encoder, embed)
+        checkup = Checkup(full, check_installed, encoder, embed, ann)
         refused = None
         try:
             report = (repair if fix else diagnose)(opened, checkup, on_check)

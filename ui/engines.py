@@ -23,8 +23,9 @@ from rwkvsearch.retrieval.models import Precision
 MOST_ENGINES = 4
 MOST_ENCODERS = 2
 
-Asked = tuple[Path, Place, tuple[str, ...], str | None, str | None, "Precision | None"]
-"""Home, library, what libpq takes from the environment, model, device and precision."""
+Names = tuple[str | None, ...]
+Asked = tuple[Path, Place, tuple[str, ...], Names, "Precision | None"]
+"""Home, library, what libpq takes from the environment, model, device and ann, and precision."""
 
 
 class Engines:
@@ -52,6 +53,7 @@ class Engines:
         model: str | None = None,
         device: str | None = None,
         precision: Precision | None = None,
+        ann: str | None = None,
     ) -> Iterator[SearchEngine]:
         """An engine as `SearchEngine.open` gives it now; it stays open after the block.
 
@@ -62,13 +64,13 @@ class Engines:
         device = device or os.environ.get("RWKVSEARCH_DEVICE") or None
         place = whole(place)
         meant = libpq_environment() if isinstance(place, Address) else ()
-        asked = (home_folder().absolute(), place, meant, model, device, precision)
+        asked = (home_folder().absolute(), place, meant, (model, device, ann), precision)
         known = self._open.pop(asked, None)
         if known and not known.is_current():
             known.close()
             self.reopened += 1
             known = None
-        known = known or OpenEngine.open(place, model, device, precision, self._encoder)
+        known = known or OpenEngine.open(place, model, device, precision, self._encoder, ann)
         self._open[asked] = known
         while len(self._open) > self._most:
             self._open.popitem(last=False)[1].close()

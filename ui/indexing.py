@@ -12,6 +12,7 @@ import typer
 from rwkvsearch.data.errors import DataError
 from rwkvsearch.indexer.address import Place, exists
 from rwkvsearch.ui.options import (
+    AnnOption,
     DeviceOption,
     FollowLinksOption,
     LibraryOption,
@@ -53,6 +54,7 @@ def index(
     model: ModelOption = None,
     device: DeviceOption = None,
     precision: PrecisionOption = None,
+    ann: AnnOption = None,
     exclude: Annotated[
         list[str] | None,
         typer.Option(help="Pattern of .gitignore to leave out in this run; repeatable."),
@@ -105,6 +107,7 @@ def index(
         limits=Limits(max_megapixels, int(max_megabytes * (1 << 20))),
         workers=workers,
         batch_size=batch_size,
+        ann=ann,
     )
     if estimate:
         _estimate(place, roots, (model, device, precision), options, captions, profile=profile)

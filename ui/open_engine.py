@@ -38,6 +38,7 @@ class OpenEngine:
         device: str | None,
         precision: Precision | None,
         encoder: LendEncoder,
+        ann: str | None = None,
     ) -> OpenEngine:
         """Open it as `SearchEngine.open` does, with an encoder that is lent.
 
@@ -58,7 +59,7 @@ class OpenEngine:
             state = freshness.state()  # first: what is committed from here on is seen later
             name, exactness = choose_model(library, model, precision)
             lent = encoder(name, device, exactness)
-            found = cls(SearchEngine(library, lent), freshness, state, weights_state(name))
+            found = cls(SearchEngine(library, lent, ann), freshness, state, weights_state(name))
             undo.pop_all()
         return found
 

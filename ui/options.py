@@ -23,6 +23,15 @@ DeviceOption = Annotated[
     str | None,
     typer.Option("--device", help="cpu, cuda, cuda:1, ...; default: $RWKVSEARCH_DEVICE, else cpu."),
 ]
+AnnOption = Annotated[
+    str | None,
+    typer.Option(
+        "--ann",
+        envvar="RWKVSEARCH_ANN",
+        show_envvar=False,
+        help="Milvus proposes: milvus://HOST:PORT/COLLECTION; default: $RWKVSEARCH_ANN, else none.",
+    ),
+]
 PrecisionOption = Annotated[
     Precision | None,
     typer.Option(

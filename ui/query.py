@@ -15,6 +15,7 @@ from rwkvsearch.indexer.address import Place
 from rwkvsearch.retrieval.models import Precision
 from rwkvsearch.ui.filtering import FilterOptions
 from rwkvsearch.ui.options import (
+    AnnOption,
     DeviceOption,
     LibraryOption,
     ModelOption,
@@ -129,13 +130,19 @@ class EngineOptions:
     model: ModelOption = None
     device: DeviceOption = None
     precision: PrecisionOption = None
+    ann: AnnOption = None
 
 
 class Engines(Protocol):
     """What lends engines to commands: a daemon keeps them open from one to the next."""
 
     def engine(
-        self, place: Place, model: str | None, device: str | None, precision: Precision | None
+        self,
+        place: Place,
+        model: str | None,
+        device: str | None,
+        precision: Precision | None,
+        ann: str | None,
     ) -> AbstractContextManager[SearchEngine]:
         """An engine, for the time of a `with` statement."""
 
@@ -143,16 +150,23 @@ class Engines(Protocol):
 @contextmanager
 def open_engine(ctx: typer.Context, options: EngineOptions) -> Iterator[SearchEngine]:
     """Give the engine that the options name: one that is kept open, else a new one."""
+    from rwkvsearch.indexer.cluster.address import is_of_one_process
     from rwkvsearch.retrieval.engine import SearchEngine
 
     place = library_folder(options.library)
     engines: Engines | None = ctx.obj
-    if engines is not None:
-        with engines.engine(place, options.model, options.device, options.precision) as engine:
+    if engines is not None and not is_of_one_process(options.ann):
+        with engines.engine(
+            place, options.model, options.device, options.precision, options.ann
+        ) as engine:
             yield engine
         return
     with SearchEngine.open(
-        place, model=options.model, device=options.device, precision=options.precision
+        place,
+        model=options.model,
+        device=options.device,
+        precision=options.precision,
+        ann=options.ann,
     ) as engine:
         yield engine
 

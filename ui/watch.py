@@ -10,6 +10,7 @@ import typer
 
 from rwkvsearch.data.errors import DataError
 from rwkvsearch.ui.options import (
+    AnnOption,
     DeviceOption,
     FollowLinksOption,
     LibraryOption,
@@ -38,6 +39,7 @@ def watch(
     model: ModelOption = None,
     device: DeviceOption = None,
     precision: PrecisionOption = None,
+    ann: AnnOption = None,
     exclude: Annotated[
         list[str] | None,
         typer.Option(help="Pattern of .gitignore to leave out; repeatable."),
@@ -77,6 +79,7 @@ def watch(
         follow_links=follow_links,
         limits=Limits(max_megapixels, int(max_megabytes * (1 << 20))),
         workers=workers,
+        ann=ann,
     )
     with (Library.create if paths else Library.open)(library_folder(library)) as opened:
         roots = [path.resolve() for path in paths or opened.folders()]

@@ -74,6 +74,11 @@ class ClusterAddress:
         return cls(text, uri, collection=collection or None, kind=kind)
 
 
+def is_of_one_process(ann: str | None) -> bool:
+    """Whether only one process at a time can open it: a file of milvus-lite."""
+    return ann is not None and ann.startswith("milvus:///")
+
+
 def _lite_file(text: str, path: str) -> Path:
     if not path.endswith(".db") or path.endswith("/.db"):
         raise LibraryError(f"--ann {text!r}: a file of milvus-lite ends in .db: write {HOW}")

@@ -77,6 +77,18 @@ def connect(library: Library, model: ModelInfo, ann: str) -> Collection:
         return Collection(address, address.collection or collection_of(session, model))
 
 
+def reach(library: Library, model: ModelInfo, ann: str) -> None:
+    """Raise what `mirror` would before it writes anything, to be told at once."""
+    with library.write() as session:
+        identify(session)
+    with open_collection(library, model, ann) as collection:
+        if collection.kind() is not None:
+            check_dim(collection, model)
+            collection.load()
+            if collection.signature() is not None:
+                check_owner(library, model, collection)
+
+
 def mirror(
     library: Library, model: ModelInfo, ann: str, on_done: OnDone | None = None
 ) -> tuple[int, int]:

@@ -10,9 +10,10 @@ from rwkvsearch.ui.api.jobs import Job, Jobs
 class Checkups:
     """The last diagnosis of one library. Safe among threads; close it before the library."""
 
-    def __init__(self, library: Library) -> None:
-        """Nothing is started."""
+    def __init__(self, library: Library, ann: str | None = None) -> None:
+        """Nothing is started; `ann` is the address of the cluster that the library uses."""
         self._library = library
+        self._ann = ann
         self._check: str | None = None
         self._jobs: Jobs[None, Report] = Jobs(self._look, lambda: None)
 
@@ -41,7 +42,8 @@ class Checkups:
         from rwkvsearch.retrieval.installed import check_installed
 
         try:
-            return diagnose(self._library, Checkup(weights=check_installed), self._on_check)
+            checkup = Checkup(weights=check_installed, ann=self._ann)
+            return diagnose(self._library, checkup, self._on_check)
         finally:
             self._check = None
 

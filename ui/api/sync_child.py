@@ -24,7 +24,7 @@ _PATIENCE = 20.0  # seconds until a batch that does not end is left
 
 
 def main() -> None:
-    """Sync as the one argument says, a JSON object: library, model, device and precision."""
+    """Sync as the one argument says, a JSON object: library, model, device, precision and ann."""
     lines = _Lines()
     from rwkvsearch.data.errors import LibraryBusy, RwkvSearchError
     from rwkvsearch.indexer.address import place_of
@@ -33,7 +33,8 @@ def main() -> None:
         begin(_PATIENCE)
         asked = json.loads(sys.argv[1])
         library = place_of(asked["library"])
-        report = run(library, asked["model"], asked["device"], asked["precision"], lines)
+        model, device, precision = asked["model"], asked["device"], asked["precision"]
+        report = run(library, model, device, precision, lines, asked["ann"])
         lines.end("done", _as_text(report, library))
     except KeyboardInterrupt:
         lines.end("stopped", STOPPED)
@@ -49,20 +50,21 @@ def run(
     device: str | None,
     precision: Precision | None,
     progress: Progress,
+    ann: str | None = None,
 ) -> SyncReport:
     """Sync all that was indexed before, with what the library was made by unless asked for."""
     import warnings
 
     warnings.filterwarnings("ignore", module="PIL")
     from rwkvsearch.indexer.library import Library
-    from rwkvsearch.indexer.sync import sync
+    from rwkvsearch.indexer.sync import SyncOptions, sync
     from rwkvsearch.retrieval.choose import choose_model
     from rwkvsearch.retrieval.encoder import Encoder
 
     with Library.open(place) as library:
         name, precision = choose_model(library, model, precision)
         encoder = Encoder.load(name, device=device, precision=precision)
-        return sync(library, None, encoder, progress=progress)
+        return sync(library, None, encoder, SyncOptions(ann=ann), progress=progress)
 
 
 class _Lines:

@@ -10,6 +10,7 @@ from typing import Any
 
 from rwkvsearch.data.errors import LibraryBusy, LibraryError
 from rwkvsearch.indexer.address import Address, whole
+from rwkvsearch.indexer.cluster.address import is_of_one_process
 from rwkvsearch.indexer.library import Library
 from rwkvsearch.ui.api.children import Child
 from rwkvsearch.ui.api.settings import Settings
@@ -29,6 +30,7 @@ class Syncs:
             "model": settings.model,
             "device": settings.device,
             "precision": settings.precision,
+            "ann": None if is_of_one_process(settings.ann) else settings.ann,
         }
         self._lock = Lock()
         self._state = SyncState()

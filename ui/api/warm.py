@@ -93,7 +93,7 @@ class WarmEngine:
     def _open(self) -> OpenEngine:
         asked = self._settings
         return OpenEngine.open(
-            asked.library, asked.model, asked.device, asked.precision, self._encoder
+            asked.library, asked.model, asked.device, asked.precision, self._encoder, asked.ann
         )
 
     def _encoder(self, name: str, device: str | None, precision: Precision) -> BatchingEncoder:
