@@ -118,18 +118,18 @@ def storage(n: int, of: Given) -> list[Fact]:
         ("ann, IVF,RaBitQ", Ivf.of(n, "bit", of).size, "bytes"),
         ("PostgreSQL, tables", n * (truth["row"] + of["postgresql"]["table"]), "bytes"),
         ("PostgreSQL, HNSW", n * of["postgresql"]["hnsw"], "bytes"),
-        ("Milvus, object storage", n * (milvus["raw"] + of["ann"]["byte_code"]), "bytes"),
+        ("Milvus, object storage", n * (milvus["raw"] + milvus["hnsw"]), "bytes"),
     ]
 
 
 def memory(n: int, of: Given) -> list[Fact]:
     """What has to be in memory so that no search waits for a disk."""
-    milvus = of["milvus"]
     return [
         ("a searching process, IVF,SQ8, all of it read", Ivf.of(n, "byte", of).resident, "bytes"),
         ("a searching process, IVF,RaBitQ", Ivf.of(n, "bit", of).resident, "bytes"),
         ("building IVF,SQ8 in one piece", n * of["ann"]["publish_peak"], "bytes"),
         ("PostgreSQL, HNSW", n * of["postgresql"]["hnsw"], "bytes"),
+        ("Milvus, HNSW, two replicas", 2 * n * of["milvus"]["hnsw"], "bytes"),
         ("Milvus, IVF_SQ8, two replicas", 2 * n * (of["ann"]["byte_code"] + 8), "bytes"),
         ("Milvus, IVF_RABITQ, two replicas", 2 * n * (of["ann"]["bit_code"] + 8), "bytes"),
         ("memory nodes of 256 GB for the last", milvus_nodes(n, of), ""),

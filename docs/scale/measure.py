@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -168,7 +169,7 @@ def search(run: Run, name: str, trial: Trial) -> dict[str, Any]:
     for way in Kind(f"IVF,{KINDS[name]}").searches():
         asked = replace(ann, search=way)
         images, texts = ann_recall(asked, trial)
-        times = [_both(lambda q=q: asked.propose(q[None], K)) for q in trial.queries]
+        times = [_both(partial(asked.propose, q[None], K)) for q in trial.queries]
         wall, processor = 1e3 * np.median(times, axis=0)
         found = {"images": images, "texts": texts, "ms": processor, "wall_ms": wall}
         ways.append(way | {key: round(float(value or 0), 4) for key, value in found.items()})
