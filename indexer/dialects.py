@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -14,7 +14,9 @@ from sqlalchemy import (
     String,
     Table,
     bindparam,
+    func,
     insert,
+    select,
 )
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session
@@ -51,9 +53,20 @@ def insert_many(session: Session, table: Table, rows: Sequence[Mapping[str, Any]
         session.execute(insert(table), rows)
 
 
-def in_one_order(session: Session, keys: Iterable[str]) -> list[str]:
-    """The keys as they came; sorted where other writers could else wait for us in a circle."""
-    return sorted(keys) if is_postgresql(session) else [*keys]
+def enter_new(session: Session, table: Any, key: str, rows: Sequence[dict[str, Any]]) -> None:
+    """Insert rows that are numbered as they come, but for those whose `key` is there already.
+
+    On PostgreSQL they are entered in the order of `key`, so that no two writers of the same rows
+    wait for each other in a circle.
+    """
+    if rows and is_postgresql(session):
+        sequence = func.pg_get_serial_sequence(table.__tablename__, "id")
+        numbers = select(func.nextval(sequence)).select_from(func.generate_series(1, len(rows)))
+        ids = sorted(session.scalars(numbers))
+        numbered = [row | {"id": number} for row, number in zip(rows, ids, strict=True)]
+        rows = sorted(numbered, key=lambda row: str(row[key]))
+    if rows:
+        session.execute(insert_new(session, table), rows)
 
 
 class _Among(FunctionElement[bool]):

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from rwkvsearch.data.errors import LibraryError
 from rwkvsearch.data.metadata import Metadata
-from rwkvsearch.indexer.dialects import in_one_order, insert_new
+from rwkvsearch.indexer.dialects import enter_new, insert_new
 from rwkvsearch.indexer.facts import images_told_by, settle_facts, write_facts
 from rwkvsearch.indexer.found import Found
 from rwkvsearch.indexer.library import ModelInfo, chunks
@@ -88,10 +88,11 @@ def place_files(session: Session, items: Sequence[Found]) -> None:
         settle_facts(session, images_told_by(session, ids))
 
 
-def forget_empty_roots(session: Session) -> None:
-    """Drop the roots of a first sync that found nothing."""
+def forget_empty_roots(session: Session, ids: Sequence[int]) -> None:
+    """Drop those of these roots whose first sync has found nothing."""
+    here = RootRow.id.in_(ids)
     has_files = exists().where(FileRow.root_id == RootRow.id)
-    session.execute(delete(RootRow).where(RootRow.synced_at.is_(None), ~has_files))
+    session.execute(delete(RootRow).where(here, RootRow.synced_at.is_(None), ~has_files))
 
 
 def known_contents(
@@ -115,11 +116,9 @@ def enter_images(session: Session, contents: Mapping[str, Content]) -> dict[str,
     wanted = select(ImageRow.content_hash, ImageRow.id).where(ImageRow.content_hash.in_(contents))
     known = {content_hash: image_id for content_hash, image_id in session.execute(wanted)}
     rows = {content_hash: _facts(content) for content_hash, content in contents.items()}
-    keys = in_one_order(session, (key for key in rows if key not in known))
-    new = [rows[key] | {"content_hash": key} for key in keys]
+    new = [row | {"content_hash": key} for key, row in rows.items() if key not in known]
     old = [row | {"id": known[key]} for key, row in rows.items() if key in known]
-    if new:
-        session.execute(insert_new(session, ImageRow), new)
+    enter_new(session, ImageRow, "content_hash", new)
     if old:
         session.execute(update(ImageRow), sorted(old, key=lambda row: row["id"]))
     return {content_hash: image_id for content_hash, image_id in session.execute(wanted)}

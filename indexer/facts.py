@@ -39,7 +39,9 @@ def settle_facts(session: Session, image_ids: Iterable[int]) -> None:
     """Of each fact what the image says, else the first of its live files by what is beside it."""
     for ids in chunks(sorted({*image_ids})):
         here = ImageRow.id.in_(ids)
-        images = session.execute(select(ImageRow.id, ImageRow.own_facts, *_COLUMNS).where(here))
+        asked = select(ImageRow.id, ImageRow.own_facts, *_COLUMNS).where(here)
+        # Other writers of a shared library wait until these have been settled.
+        images = session.execute(asked.order_by(ImageRow.id).with_for_update(key_share=True))
         before = {image_id: (tuple(facts), own) for image_id, own, *facts in images}
         said = {image_id: [_read(own)] for image_id, (_, own) in before.items()}
         live = (FileRow.image_id.in_(ids), FileRow.gone_at.is_(None), FileRow.beside.is_not(None))

@@ -8,27 +8,33 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import BinaryIO, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import LargeBinary, exists, func, select, type_coerce
 from sqlalchemy.orm import Session
 
-from rwkvsearch.data.errors import LibraryError
+from rwkvsearch.data.errors import LibraryBusy, LibraryError
 from rwkvsearch.data.files import open_file
 from rwkvsearch.data.members import read_member
+from rwkvsearch.data.remote import is_remote, open_binary
 from rwkvsearch.indexer.address import Address, Place, folder_of, whole
 from rwkvsearch.indexer.databases import Database, create_database, open_database
 from rwkvsearch.indexer.stats import LibraryStats, read_stats
 from rwkvsearch.indexer.tables import EmbeddingRow, FileRow, ModelRow, RootRow
 
 _CHUNK = 10_000  # values in one IN (...); SQLite's limit is 32,766
+
+_PAUSES = (0.05, 0.2, 1.0, 3.0)  # seconds
+
+T = TypeVar("T")
 
 _PATHS = (
     select(
@@ -128,6 +134,20 @@ class Library:
         with self._database.errors(), Session(self._database.writing) as session:
             with session.begin():
                 yield session
+
+    def writing(self, do: Callable[[Session], T]) -> T:
+        """What `do` returns for a session of one transaction; it may be called more than once.
+
+        It is, when another writer of the same rows was first, or the two waited for each other.
+        """
+        for pause in _PAUSES:
+            try:
+                with self.write() as session:
+                    return do(session)
+            except LibraryBusy:
+                time.sleep(pause)
+        with self.write() as session:
+            return do(session)
 
     def writer(self, only: Sequence[Path] | None = None) -> AbstractContextManager[None]:
         """Be the one process that writes, until the block ends or the process dies.
@@ -245,7 +265,8 @@ class Library:
         for root, path, offset, size in rows:
             with suppress(OSError):
                 if offset is None:
-                    return open_file(root / path)
+                    place = root / path
+                    return open_binary(place) if is_remote(place) else open_file(place)
                 return io.BytesIO(read_member(root, offset, size))
         names = ", ".join(str(root / path) for root, path, *_ in rows) or f"image {image_id}"
         raise LibraryError(

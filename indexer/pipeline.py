@@ -136,8 +136,8 @@ class Pipeline:
         ], embeddings
 
     def _write(self, batch: list[Prepared], embeddings: dict[str, bytes]) -> Stored:
-        with self.clock.time("write"), self.library.write() as session:
-            store_batch(session, self.model, batch, embeddings)
+        with self.clock.time("write"):
+            self.library.writing(lambda one: store_batch(one, self.model, batch, embeddings))
         self.clock.files += len(batch)
         return Stored(batch, len(embeddings))
 

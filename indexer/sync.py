@@ -9,10 +9,12 @@ import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from sqlalchemy import update
+from sqlalchemy.orm import Session
 
 from rwkvsearch.data.errors import DataError
 from rwkvsearch.data.images import IMAGE_SUFFIXES
@@ -29,7 +31,7 @@ from rwkvsearch.indexer.pipeline import Pipeline, Stored, usable_cores
 from rwkvsearch.indexer.prepare import Limits, Prepared, read_beside
 from rwkvsearch.indexer.protocols import ImageEncoder, Progress, Stage, SyncEvent, SyncReport
 from rwkvsearch.indexer.scan import Changes, find_changes
-from rwkvsearch.indexer.sources import known_targets, resolve, resolve_roots
+from rwkvsearch.indexer.sources import Scope, known_targets, resolve, resolve_roots
 from rwkvsearch.indexer.store import store_texts
 from rwkvsearch.indexer.tables import RootRow
 from rwkvsearch.indexer.texts import embed_texts
@@ -160,11 +162,7 @@ class _Sync:
         self._embed(changes.pending)
         with self.clock.time("texts"):
             told = embed_texts(self.library, self.model, self.encoder, self._on_text)
-        with self.library.write() as session:
-            for root_id, stamp in changes.scanned_roots.items():
-                here = RootRow.id == root_id
-                synced = {"synced_at": time.time(), "stamp": stamp}
-                session.execute(update(RootRow).where(here).values(synced))
+        self.library.writing(lambda session: _mark_synced(session, changes.scanned_roots))
         with self.clock.time("publish"):
             self._publish()
         counts = self.counts
@@ -183,17 +181,14 @@ class _Sync:
         )
 
     def _scan(self, roots: Sequence[Path] | None) -> Changes:
-        with self.library.write() as session:
-            self.model = enter_model(session, self.encoder)
-            targets = known_targets(session) if roots is None else [*roots, *self.captions]
-            scopes = resolve_roots(session, targets)
+        targets, scopes = self.library.writing(lambda session: self._begin(session, roots))
         look = look_of(self.library.path, self.options, self.captions)
         changes = find_changes(self.library, scopes, self.model.key, look, self._on_found)
         self.scanned = len(changes.pending) + len(changes.moved) + len(changes.still_bad)
         self.scanned += changes.unchanged + len(changes.unusable)
         if self.scanned == len(changes.unusable) and not changes.known:
-            with self.library.write() as session:
-                forget_empty_roots(session)
+            ids = [scope.root_id for scope in scopes]
+            self.library.writing(lambda session: forget_empty_roots(session, ids))
             for path, reason in changes.unreachable + changes.unusable:
                 raise DataError(f"{path}: {reason}")
             raise _nothing_found(targets)
@@ -202,15 +197,21 @@ class _Sync:
             self._report("scan", path, reason)
         return changes
 
+    def _begin(
+        self, session: Session, roots: Sequence[Path] | None
+    ) -> tuple[list[Path], list[Scope]]:
+        """What is looked at, and where it belongs in the catalog."""
+        self.model = enter_model(session, self.encoder)
+        targets = known_targets(session) if roots is None else [*roots, *self.captions]
+        return targets, resolve_roots(session, targets)
+
     def _apply(self, changes: Changes) -> None:
-        with self.library.write() as session:
-            mark_gone(session, changes.gone)
-            place_files(session, changes.moved + changes.refreshed)
+        self.library.writing(partial(_place, changes))
         for start in range(0, len(changes.retold), self.options.batch_size):
             items = changes.retold[start : start + self.options.batch_size]
             read = [(item, *read_beside(item)) for item in items]
-            with self.library.write() as session:
-                store_texts(session, [(item, said) for item, said, _ in read])
+            told = [(item, said) for item, said, _ in read]
+            self.library.writing(partial(store_texts, items=told))
             for *_, faults in read:
                 self._on_faults(faults)
 
@@ -263,6 +264,17 @@ class _Sync:
         self.progress(
             SyncEvent(stage, counts.total, counts.done, errors, counts.added, path, reason)
         )
+
+
+def _place(changes: Changes, session: Session) -> None:
+    mark_gone(session, changes.gone)
+    place_files(session, changes.moved + changes.refreshed)
+
+
+def _mark_synced(session: Session, roots: Mapping[int, str | None]) -> None:
+    for root_id, stamp in sorted(roots.items()):
+        synced = {"synced_at": time.time(), "stamp": stamp}
+        session.execute(update(RootRow).where(RootRow.id == root_id).values(synced))
 
 
 def _nothing_found(targets: Sequence[Path]) -> DataError:

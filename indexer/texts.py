@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from sqlalchemy import ColumnElement, delete, exists, insert, or_, select, update
 from sqlalchemy.orm import Session
 
 from rwkvsearch.data.errors import ModelError
-from rwkvsearch.indexer.dialects import in_one_order, insert_new
+from rwkvsearch.indexer.dialects import enter_new, insert_new
 from rwkvsearch.indexer.encode import to_halves
 from rwkvsearch.indexer.library import Library, ModelInfo, chunks
 from rwkvsearch.indexer.protocols import ImageEncoder
@@ -81,10 +82,13 @@ def embed_texts(
             {"text_id": text_id, "model": model.key, "data": half.tobytes()}
             for (text_id, _), half in zip(part, halves, strict=True)
         ]
-        with library.write() as session:
-            session.execute(insert_new(session, TextEmbeddingRow), rows)
+        library.writing(partial(_enter_embeddings, rows=rows))
         progress(start + len(part), len(todo))
     return len(todo)
+
+
+def _enter_embeddings(session: Session, rows: list[dict[str, Any]]) -> None:
+    session.execute(insert_new(session, TextEmbeddingRow), rows)
 
 
 def _without_embedding(model: ModelInfo) -> Any:
@@ -117,8 +121,8 @@ def _text_ids(session: Session, texts: Iterable[str]) -> dict[str, int]:
         some = [wanted[at] for at in part]
         known = select(TextRow.text, TextRow.id).where(TextRow.text.in_(some))
         ids |= {text: text_id for text, text_id in session.execute(known)}
-        new = [{"text": text} for text in in_one_order(session, some) if text not in ids]
+        new = [{"text": text} for text in some if text not in ids]
         if new:
-            session.execute(insert_new(session, TextRow), new)
+            enter_new(session, TextRow, "text", new)
             ids |= {text: text_id for text, text_id in session.execute(known)}
     return ids

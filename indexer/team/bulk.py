@@ -10,9 +10,8 @@ from sqlalchemy import Table, text
 from sqlalchemy.orm import Session
 
 _TYPES = text(
-    "SELECT attname::text, atttypid::bigint FROM pg_attribute WHERE attrelid = to_regclass(:name)".replace(
-        "::", "\\:\\:"
-    )
+    "SELECT CAST(attname AS text), CAST(atttypid AS bigint) FROM pg_attribute"
+    " WHERE attrelid = to_regclass(:name)"
 )
 
 
@@ -25,7 +24,8 @@ def copy_in(session: Session, table: Table, rows: Sequence[Mapping[str, Any]]) -
         (column.name, column.type.dialect_impl(dialect).bind_processor(dialect) or _as_is)
         for column in columns
     ]
-    types: dict[str, int] = dict(connection.execute(_TYPES, {"name": table.name}).tuples().all())
+    known = connection.execute(_TYPES, {"name": table.name})
+    types: dict[str, int] = {name: number for name, number in known}
     names = ", ".join(dialect.identifier_preparer.quote(column.name) for column in columns)
     driver: psycopg.Connection[Any] = connection.connection.driver_connection  # type: ignore[assignment]
     with driver.cursor() as cursor:

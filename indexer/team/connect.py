@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import DBAPIError
 
-from rwkvsearch.data.errors import LibraryError
+from rwkvsearch.data.errors import LibraryBusy, LibraryError
 from rwkvsearch.indexer.address import Address
 from rwkvsearch.indexer.tables import Halves
 
@@ -103,14 +103,16 @@ class _HalvesDumper(Dumper):
 
 @contextmanager
 def team_errors(name: str) -> Iterator[None]:
-    """Turn what PostgreSQL says into a `LibraryError` of one line."""
+    """Turn what PostgreSQL says into a `LibraryError` of one line; into `LibraryBusy` if another
+    writer was in the way, and the same transaction may succeed the next time."""
     try:
         yield
     except (DBAPIError, psycopg.Error) as error:
-        raise LibraryError(f"{name}: {explain(error)}") from error
+        kind = LibraryBusy if _is_passing(error) else LibraryError
+        raise kind(f"{name}: {explain(error)}") from error
 
 
-def is_passing(error: BaseException) -> bool:
+def _is_passing(error: BaseException) -> bool:
     """Whether the same transaction may succeed when it is run again: a deadlock and the like."""
     return getattr(_cause(error), "sqlstate", None) in ("40001", "40P01", "23505", "23503")
 
