@@ -84,7 +84,7 @@ def measure_shapes(options: EncoderOptions, tell: Tell) -> Json:
 
 def measure_model(encoder: Encoder, options: EncoderOptions, tell: Tell) -> Json:
     """Images (preprocessed) and texts a second of an encoder, by size of the batch."""
-    found: Json = {"id": encoder.model_id, "images": {}, "texts": {}}
+    found: Json = {"id": encoder.model_id, "engine": _engine(encoder), "images": {}, "texts": {}}
     size = encoder.image_size
     for batch in options.all_batches():
         tell(f"{encoder.model_id}, batch {batch}")
@@ -95,6 +95,14 @@ def measure_model(encoder: Encoder, options: EncoderOptions, tell: Tell) -> Json
         found["images"][str(batch)] = per_second(batch, images.wall)
         found["texts"][str(batch)] = per_second(batch, words.wall)
     return found
+
+
+def _engine(encoder: Encoder) -> str:
+    if encoder.device.type != "cpu" or encoder.precision != "fp32":
+        return usual_engine(encoder.precision, encoder.device)
+    from rwkvsearch.retrieval.graphs.choice import describe_engine
+
+    return describe_engine(encoder.card)
 
 
 def describe_device(device: torch.device) -> Json:

@@ -29,6 +29,8 @@ Json = dict[str, Any]
 PHOTOGRAPHS = 120
 """So many of 12 megapixels are made where no folder is named."""
 QUERIES = 100
+COLD_ROUNDS = 5
+"""New processes of each kind, at least."""
 
 
 class Part(StrEnum):
@@ -147,8 +149,10 @@ def _encoder(asked: _Asked, tell: Tell) -> Json:
     options = EncoderOptions(asked.encoder.device, asked.precisions, shapes=shapes, effort=effort)
     models = {}
     for precision in options.all_precisions():
-        name, device = asked.encoder.card.name, str(asked.encoder.device)
-        encoder = Encoder.load(name, device=device, precision=precision)
+        encoder = asked.encoder
+        if precision != encoder.precision:
+            name, device = encoder.card.name, str(encoder.device)
+            encoder = Encoder.load(name, device=device, precision=precision)
         models[precision] = measure_model(encoder, options, tell)
     return {"models": models} | measure_shapes(options, tell)
 
@@ -172,7 +176,7 @@ def _queries(asked: _Asked, tell: Tell) -> Json:
     from rwkvsearch.ui.speed_queries import Asking, measure_queries
 
     name, device = asked.encoder.card.name, str(asked.encoder.device)
-    return measure_queries(Asking(name, device, max(asked.rounds, 5), QUERIES), tell)
+    return measure_queries(Asking(name, device, max(asked.rounds, COLD_ROUNDS), QUERIES), tell)
 
 
 def _ann(asked: _Asked, tell: Tell) -> Json:

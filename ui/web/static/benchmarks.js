@@ -125,7 +125,21 @@ function figures({ kind, results }) {
   if (kind === "classify") return `top-1 ${plain(results.top1)}, top-5 ${plain(results.top5)}`;
   if (kind === "eval") return Object.entries(results.recall || {}).map(([name, value]) => `${name} ${plain(value)}`).join(", ");
   if (kind === "tune") return `chosen ${results.chosen}`;
+  if (kind === "speed" && results.machine) return speeds(results);
   return Object.entries(results).filter(([, value]) => isNumber(value)).slice(0, 4).map(([name, value]) => `${name} ${value}`).join(", ") || "see the file";
+}
+
+function speeds({ encoder = {}, indexing, queries, ann = {} }) {
+  const one = (value) => (isNumber(value) ? value.toPrecision(3) : "?");
+  const median = (value) => one((value || {}).median);
+  const ratios = ({ ratio_to_vit_b32: found }) => Object.entries(found).map(([batch, value]) => `${one(value)} at batch ${batch}`).join(", ");
+  return [
+    ...Object.values(encoder.models || {}).map(({ images, texts }) => `${median(images[16])} images/s, ${median(texts[16])} texts/s`),
+    ...["image", "text"].filter((tower) => encoder[`b32_${tower}`]).map((tower) => `B/32 ${tower} to ViT-B/32: ${ratios(encoder[`b32_${tower}`])}`),
+    indexing ? `${median(indexing.files_per_second)} files/s` : "",
+    queries ? `query ${median(queries.warm.new_words.p50_ms)} ms` : "",
+    ...Object.values(ann).map(({ rows, query, "ann_recall@10": recall }) => `${Number(rows).toLocaleString("en")} pictures: query ${median(query.p50_ms)} ms, ann_recall@10 ${one(recall.images)}`),
+  ].filter(Boolean).join("; ");
 }
 
 function everything(results) {
