@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from rwkvsearch.data.errors import DataError
 from rwkvsearch.data.metadata import Metadata
+from rwkvsearch.data.remote import open_binary
 from rwkvsearch.data.shards import refuse_cut_off
 from rwkvsearch.data.sidecars import MAX_BYTES, SIDECAR_SUFFIXES, parse_sidecar
 from rwkvsearch.data.walk import is_image_name
@@ -46,7 +47,7 @@ def list_members(shard: Path) -> Members:
     pictures: dict[str, tarfile.TarInfo] = {}
     texts: dict[str, list[Metadata]] = defaultdict(list)
     faults: list[str] = []
-    with shard.open("rb") as stream:
+    with open_binary(shard) as stream:
         try:
             with tarfile.open(fileobj=stream, mode="r:") as archive:
                 for info in archive:
@@ -82,7 +83,7 @@ def read_member(shard: Path, offset: int, size: int) -> bytes:
     Raises:
         OSError: it cannot be read.
     """
-    with shard.open("rb") as stream:
+    with open_binary(shard) as stream:
         stream.seek(offset)
         return stream.read(size)
 

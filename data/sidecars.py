@@ -15,6 +15,7 @@ from typing import Any
 from rwkvsearch.data.errors import DataError
 from rwkvsearch.data.fields import Metadata, position
 from rwkvsearch.data.images import IMAGE_SUFFIXES, system_reason
+from rwkvsearch.data.remote import open_binary, stat_of
 from rwkvsearch.data.texts import decode, distinct, join_keywords, tidy
 from rwkvsearch.data.xmp import parse_xmp
 
@@ -91,9 +92,9 @@ def _takeout_names(image: str, number: str) -> Iterator[str]:
 
 def _read(path: Path) -> bytes:
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
+        if not stat.S_ISREG(stat_of(path).st_mode):
             raise DataError(f"{path}: not a file")
-        with path.open("rb") as file:
+        with open_binary(path) as file:
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise DataError(f"{path}: {system_reason(error)}") from error

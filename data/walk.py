@@ -117,6 +117,11 @@ def is_image_name(name: str) -> bool:
     return _suffix(name) in IMAGE_SUFFIXES
 
 
+def is_text_name(name: str) -> bool:
+    """Whether a file of this name may tell something about a picture beside it."""
+    return _suffix(name) in _TEXT_SUFFIXES
+
+
 @dataclass(frozen=True)
 class _Patterns:
     """Patterns and the folder they are relative to: its path below the root, `` or `a/b/`."""
@@ -243,8 +248,7 @@ def _spec(lines: Sequence[str]) -> GitIgnoreSpec:
 
 
 def _is_text(entry: os.DirEntry[str]) -> bool:
-    suffix = _suffix(entry.name)
-    return suffix in _TEXT_SUFFIXES and entry.name[0] != "." and entry.is_file()
+    return is_text_name(entry.name) and entry.name[0] != "." and entry.is_file()
 
 
 def _suffix(name: str) -> str:

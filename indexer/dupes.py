@@ -20,6 +20,7 @@ from rwkvsearch.data.perceptual import hamming
 from rwkvsearch.indexer.blocks import Halves, Ids, image_ids, newest_embedding
 from rwkvsearch.indexer.library import Library
 from rwkvsearch.indexer.near_hashes import near_pairs
+from rwkvsearch.indexer.sources import resolve
 from rwkvsearch.indexer.tables import FileRow, ImageRow, RootRow
 
 MIN_SCORE = 0.4
@@ -123,7 +124,7 @@ def _read(library: Library, under: Path | None) -> tuple[dict[int, list[Copy]], 
         .join(RootRow, RootRow.id == FileRow.root_id)
         .where(FileRow.gone_at.is_(None))
     )
-    folder = under.resolve() if under else None
+    folder = resolve(under) if under else None
     files: dict[int, list[Copy]] = defaultdict(list)
     hashes: dict[int, int] = {}
     with library.read() as session:

@@ -10,6 +10,7 @@ from sqlalchemy import delete, exists, select, update
 from sqlalchemy.orm import Session
 
 from rwkvsearch.data.errors import LibraryError
+from rwkvsearch.data.remote import absolute
 from rwkvsearch.indexer.ann.generation import remove_unused
 from rwkvsearch.indexer.ann.publish import publish
 from rwkvsearch.indexer.facts import images_told_by, settle_facts
@@ -88,6 +89,7 @@ def relocate(library: Library, old: Path, new: Path) -> int:
 
 def _known_place(session: Session, library: Library, path: Path) -> Path:
     """The path as it was indexed: as it is written, else where its links lead."""
+    path = absolute(path)
     for place in (Path(os.path.normpath(Path.cwd() / path)), path.resolve()):
         roots = any(row.path.is_relative_to(place) for row in _roots(session))
         if roots or _files_below(session, place):

@@ -13,6 +13,7 @@ from typing import BinaryIO, NamedTuple, Self
 
 from rwkvsearch.data.members import read_member
 from rwkvsearch.data.metadata import Metadata
+from rwkvsearch.data.remote import open_binary, stat_of
 
 # A change within one tick of a coarse clock, such as that of FAT, would not be seen.
 _FRESH_NS = 2_000_000_000
@@ -72,7 +73,7 @@ class Found:
     def open(self) -> BinaryIO:
         """The bytes of the picture."""
         if self.shard is None or self.offset is None:
-            return self.path.open("rb")
+            return open_binary(self.path)
         return io.BytesIO(read_member(self.shard, self.offset, self.stat.size))
 
 
@@ -98,7 +99,7 @@ def stamp_of(texts: Mapping[str, object]) -> str | None:
 def shard_stamp(shard: Path) -> str | None:
     """What stands for a shard as it is; None when it cannot be read or was written just now."""
     try:
-        stat = Stat.of(shard.stat())
+        stat = Stat.of(stat_of(shard))
     except OSError:
         return None
     fresh = 0 <= time.time_ns() - stat.mtime_ns < _FRESH_NS

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import filterfalse
 from pathlib import Path
 
 from rwkvsearch.data.images import system_reason
 from rwkvsearch.data.members import Member, list_members
+from rwkvsearch.data.remote import is_remote, list_remote, stat_of, walk_remote
 from rwkvsearch.data.sidecars import find_sidecars
 from rwkvsearch.data.walk import Listing, OnError, Rules, is_image_name, list_files, walk
 from rwkvsearch.indexer.found import Found, Stat, stamp_of
@@ -31,12 +33,18 @@ class Look:
         if scope.kind == SHARD:
             yield from _members(scope, on_error)
             return
-        for folder in scope.folders:
+        for folder in filter(is_remote, scope.folders):
+            for listing in walk_remote(folder, self.rules.exclude, scope.root, on_error):
+                yield from self._pictures(scope, listing)
+        for folder in filterfalse(is_remote, scope.folders):
             if folder != scope.root and not _is_there(folder) and not is_empty(scope.root):
                 continue  # a part of a root that is there: what was in it has gone
             for listing in walk(folder, self.rules, top=scope.root, on_error=on_error):
                 yield from self._pictures(scope, listing)
-        for listing in list_files(filter(_is_picture, scope.files), on_error=on_error):
+        pictures = [path for path in scope.files if is_image_name(path.name)]
+        for listing in list_remote([*filter(is_remote, pictures)], on_error):
+            yield from self._pictures(scope, listing)
+        for listing in list_files(filterfalse(is_remote, pictures), on_error=on_error):
             yield from self._pictures(scope, listing)
 
     def _pictures(self, scope: Scope, listing: Listing) -> Iterator[Found]:
@@ -56,7 +64,7 @@ class Look:
 
 def _members(scope: Scope, on_error: OnError) -> Iterator[Found]:
     try:
-        status = Stat.of(scope.root.stat())
+        status = Stat.of(stat_of(scope.root))
         members = list_members(scope.root)
     except FileNotFoundError:
         if is_empty(scope.root.parent):
@@ -104,7 +112,3 @@ def is_empty(folder: Path) -> bool:
         return True
     except OSError:
         return False
-
-
-def _is_picture(path: Path) -> bool:
-    return is_image_name(path.name)

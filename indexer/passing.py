@@ -29,6 +29,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session
 
 from rwkvsearch.data.errors import QueryError
+from rwkvsearch.data.remote import absolute, shown
 from rwkvsearch.indexer.blocks import Ids, distinct, is_in
 from rwkvsearch.indexer.dialects import among, fits_glob, gathered
 from rwkvsearch.indexer.filters import Box, Filters
@@ -137,14 +138,14 @@ def _below(session: Session, folders: Sequence[Path]) -> Condition:
     """Whether a file lies at or below one of the folders."""
     rows = session.connection().execute(select(_ROOTS.id, _ROOTS.path)).all()
     parts: list[Condition] = []
-    for folder in folders:
+    for folder in map(absolute, folders):
         # As written for what was found behind a link, as resolved for the rest, as roots are.
         places = {Path(os.path.normpath(Path.cwd() / folder)), folder.resolve()}
         part = [one for place in places for one in _at(rows, place)]
         known = select(select(_FILES.id).where(or_(*part)).exists()) if part else None
         if known is None or not session.connection().scalar(known):
             raise QueryError(
-                f"{folder}: nothing below it was indexed; `rwkvsearch stats` lists what was"
+                f"{shown(folder)}: nothing below it was indexed; `rwkvsearch stats` lists what was"
             )
         parts += part
     return or_(*parts)

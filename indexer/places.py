@@ -9,6 +9,7 @@ from pathlib import Path
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from rwkvsearch.data.remote import absolute
 from rwkvsearch.indexer.library import Library
 from rwkvsearch.indexer.tables import FileRow, RootRow
 
@@ -26,6 +27,7 @@ def images_at(library: Library, paths: Iterable[Path]) -> dict[Path, int]:
 
 
 def _image_at(session: Session, roots: list[tuple[int, Path]], path: Path) -> int | None:
+    path = absolute(path)
     written = Path(os.path.normpath(Path.cwd() / path))
     places = [written, written.resolve()]
     if not path.is_absolute():

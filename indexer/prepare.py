@@ -19,6 +19,7 @@ from rwkvsearch.data.files import NamedBytes
 from rwkvsearch.data.images import MAX_BYTES, MAX_MEGAPIXELS, read_picture, system_reason
 from rwkvsearch.data.metadata import Metadata, merge
 from rwkvsearch.data.perceptual import perceptual_hash
+from rwkvsearch.data.remote import is_remote
 from rwkvsearch.data.sidecars import read_sidecar
 from rwkvsearch.indexer.clock import Clock, Work
 from rwkvsearch.indexer.entries import Content, KnownContent
@@ -101,7 +102,8 @@ class Preparation:
         if found.shard is not None:
             self._check_size(found, found.stat)
         with self._time("read"), found.open() as stream:
-            stat = found.stat if found.shard else Stat.of(os.fstat(stream.fileno()))
+            listed = found.shard is not None or is_remote(found.path)
+            stat = found.stat if listed else Stat.of(os.fstat(stream.fileno()))
             # Hashed and decoded are the same bytes, whatever happens to the file meanwhile.
             self._check_size(found, stat)
             take(stat.size)

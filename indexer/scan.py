@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, LargeBinary, and_, select, type_coerce
 from sqlalchemy.orm import Session
 
 from rwkvsearch.data.images import IMAGE_SUFFIXES
+from rwkvsearch.data.remote import stat_of
 from rwkvsearch.data.walk import is_image_name
 from rwkvsearch.indexer.found import Found, Known, Stat, shard_stamp
 from rwkvsearch.indexer.library import Library, chunks
@@ -203,7 +204,7 @@ def _is_as_before(stamp: str | None, scope: Scope, known: dict[str, Known]) -> b
     """Whether a shard is the one that was read to its end, and nothing is left to do for it."""
     if stamp is None or stamp != shard_stamp(scope.root) or not known:
         return False
-    now = scope.root.stat()
+    now = stat_of(scope.root)
     return all(
         not file.gone
         and file.stat[1:3] == (now.st_mtime_ns, now.st_ino)

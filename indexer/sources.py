@@ -12,6 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from rwkvsearch.data.errors import DataError
+from rwkvsearch.data.remote import absolute, is_remote
 from rwkvsearch.data.walk import is_image_name
 from rwkvsearch.indexer.dialects import insert_new
 from rwkvsearch.indexer.found import shard_stamp
@@ -121,7 +122,8 @@ def _sort_out(
     shards: set[Path] = set()
     missing: list[Path] = []
     for target in map(resolve, targets):
-        if is_shard_name(target.name) and (target.is_file() or target in known):
+        remote = is_remote(target)
+        if is_shard_name(target.name) and (remote or target.is_file() or target in known):
             shards.add(target)
         elif _is(target, "file"):
             files.add(target)
@@ -129,7 +131,7 @@ def _sort_out(
             folders.add(target)
         elif is_image_name(target.name):
             files.add(target)
-        elif _owner(known, target) is not None:
+        elif remote or _owner(known, target) is not None:
             folders.add(target)
         else:
             missing.append(target)
@@ -159,9 +161,9 @@ def _shard_scopes(
 ) -> list[Scope]:
     """Those that are there come first: one of them may be another that is not there any more."""
     scopes = []
-    for path in sorted(shards, key=lambda path: (not os.path.lexists(path), path)):
+    for path in sorted(shards, key=lambda path: (not _is_there(path), path)):
         row = known.get(path) or _renamed(known, path)
-        if row is None and os.path.lexists(path):
+        if row is None and _is_there(path):
             row = _add(session, known, path, SHARD)
         if row is not None:
             scopes.append(Scope(row.id, path, SHARD))
@@ -193,9 +195,14 @@ def _add(session: Session, known: dict[Path, RootRow], path: Path, kind: str) ->
 def resolve(target: Path) -> Path:
     """Where a path leads; `DataError` for a circle of links."""
     try:
-        return target.resolve()
+        target = absolute(target)
+        return target if is_remote(target) else target.resolve()
     except (OSError, RuntimeError) as error:  # a circle of links
         raise DataError(f"{target}: no such file or folder") from error
+
+
+def _is_there(path: Path) -> bool:
+    return is_remote(path) or os.path.lexists(path)
 
 
 def _is(path: Path, kind: str) -> bool:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from rwkvsearch.data.remote import absolute
+
 if TYPE_CHECKING:
     from rwkvsearch.indexer.filters import Filters
 
@@ -83,7 +85,9 @@ class FilterOptions:
         from rwkvsearch.indexer.filters import Box, Filters
 
         return Filters(
-            folders=tuple(Path(os.path.normpath(Path.cwd() / path)) for path in self.under or ()),
+            folders=tuple(
+                Path(os.path.normpath(Path.cwd() / absolute(path))) for path in self.under or ()
+            ),
             globs=tuple(map(_absolute, self.path or ())),
             after=self.after,
             before=self.before,
@@ -97,6 +101,10 @@ class FilterOptions:
             box=None if self.gps is None else Box.read(self.gps),
             tags=tuple(self.tag or ()),
         )
+
+
+def _whole(path: Path) -> Path:
+    return Path(os.path.normpath(Path.cwd() / absolute(path)))
 
 
 def _absolute(glob: str) -> str:

@@ -4,12 +4,14 @@ import os
 import sys
 import time
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rwkvsearch.data.errors import DataError
+from rwkvsearch.data.remote import absolute, is_remote
 from rwkvsearch.indexer.address import Place, exists
 from rwkvsearch.ui.options import (
     AnnOption,
@@ -27,6 +29,7 @@ from rwkvsearch.ui.options import (
 )
 from rwkvsearch.ui.ray_options import RayOptions, embedding_on
 from rwkvsearch.ui.stopping import stoppable
+from rwkvsearch.ui.unattended import Record, UnattendedOptions
 
 if TYPE_CHECKING:
     from rwkvsearch.indexer.library import Library
@@ -43,6 +46,7 @@ _STOPPED = "stopped; what is done is kept, run the same command to go on"
 @flat
 def index(
     ray: RayOptions,
+    unattended: UnattendedOptions,
     paths: Annotated[
         list[Path] | None,
         typer.Argument(
@@ -98,7 +102,7 @@ def index(
 
     place = library_folder(library)
     roots, captions = _sort_out(paths)
-    missing = [path for path in roots or [] if not path.exists()]
+    missing = [path for path in roots or [] if not is_remote(path) and not path.exists()]
     if missing and len(missing) == len(roots or []) and not exists(place):
         raise DataError(f"{missing[0]}: no such file or folder")
     options = SyncOptions(
@@ -112,14 +116,15 @@ def index(
     if estimate:
         _estimate(place, roots, (model, device, precision), options, captions, profile=profile)
         return
-    with (Library.create if paths else Library.open)(place) as opened:
+    record = Record(unattended)
+    with record.errors(), (Library.create if paths else Library.open)(place) as opened:
         name, precision = choose_model(opened, model, precision)
         encoder = Encoder.load(name, device=device, precision=precision)
         with (
             stoppable(_STOPPED),
             embedding_on(ray, workers, (name, precision), device) as embedding,
         ):
-            report = _run(opened, roots, encoder, options, captions, embedding)
+            report = _run(opened, roots, encoder, options, captions, embedding, record)
         typer.echo(report_as_text(report, opened.name))
         if profile:
             typer.echo(profile_as_text(report.profile))
@@ -182,6 +187,7 @@ def _sort_out(paths: list[Path] | None) -> tuple[list[Path] | None, Captions]:
     roots: list[Path] = []
     captions: Captions = {}
     for path in paths:
+        path = absolute(path)
         if str(path) == "-":
             roots += _paths_on_stdin()
         elif path.suffix.lower() == ".json" and path.is_file():
@@ -196,7 +202,7 @@ def _paths_on_stdin() -> list[Path]:
     """One path a line; NUL instead of line ends where there is one, as `find -print0` writes."""
     data = sys.stdin.buffer.read()
     lines = data.split(b"\0") if b"\0" in data else data.splitlines()
-    return [Path(os.fsdecode(line)) for line in lines if line.strip()]
+    return [absolute(Path(os.fsdecode(line))) for line in lines if line.strip()]
 
 
 def _run(
@@ -206,20 +212,14 @@ def _run(
     options: "SyncOptions",
     captions: Captions,
     embedding: "MakeEmbedding | None",
+    record: Record,
 ) -> "SyncReport":
     from rwkvsearch.indexer.sync import sync
     from rwkvsearch.ui.render import SyncProgress
 
-    with closing(SyncProgress()) as progress:
-        return sync(
-            library,
-            roots,
-            encoder,
-            options,
-            captions=captions,
-            progress=progress,
-            embedding=embedding,
-        )
+    with closing(record.log or SyncProgress()) as progress:
+        run = partial(sync, library, roots, encoder, options, captions=captions)
+        return record.sync(library, partial(run, progress=progress, embedding=embedding))
 
 
 def _make_thumbnails(library: "Library") -> None:

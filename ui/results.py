@@ -13,6 +13,7 @@ import typer
 
 from rwkvsearch.data.errors import RwkvSearchError
 from rwkvsearch.data.files import is_file
+from rwkvsearch.data.remote import shown
 from rwkvsearch.ui.words import csv_line, printable
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ def render(hits: Hits, query: dict[str, Any], form: Format) -> str:
     """
     if form in ("paths", "null"):
         end = "\0" if form == "null" else "\n"
-        return "".join(f"{hit.text if is_text(hit) else hit.path}{end}" for hit in hits)
+        return "".join(f"{hit.text if is_text(hit) else shown(hit.path)}{end}" for hit in hits)
     if form == "json":
         return hits_as_json(query, hits) + "\n"
     if form == "jsonl":
@@ -169,9 +170,9 @@ def _as_object(hit: Hit | TextHit) -> dict[str, Any]:
         return first | {"text": hit.text, "image_ids": list(hit.image_ids)}
     return first | {
         "confidence": round(hit.confidence, 6),
-        "path": str(hit.path),
+        "path": shown(hit.path),
         "image_id": hit.image_id,
-        "paths": [str(path) for path in hit.paths],
+        "paths": [shown(path) for path in hit.paths],
         "terms": [round(score, 6) for score in hit.terms],
     }
 

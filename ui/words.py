@@ -7,6 +7,8 @@ import io
 from collections.abc import Iterable
 from pathlib import Path
 
+from rwkvsearch.data.remote import shown
+
 
 def duration(seconds: float) -> str:
     """Return seconds as a person says them: `40 s`, `3 min`, `2.5 h`."""
@@ -17,7 +19,7 @@ def duration(seconds: float) -> str:
 
 def printable(path: Path | str) -> str:
     """Return a path or a text on one line, whatever is in it."""
-    text = str(path)
+    text = shown(path)
     return text if text.isprintable() else repr(text)[1:-1]
 
 

@@ -12,6 +12,7 @@ from sqlalchemy import func, select, update
 
 from rwkvsearch.data.images import system_reason
 from rwkvsearch.data.members import read_member
+from rwkvsearch.data.remote import open_binary, stat_of
 from rwkvsearch.data.walk import find_images
 from rwkvsearch.indexer.doctor.embeddings import UNREAD, mark_unread
 from rwkvsearch.indexer.doctor.findings import Finding, fault, note, ok, some
@@ -66,7 +67,7 @@ def check_files(library: Library, sample: int | None, *, contents: bool) -> Iter
     for file in _live_files(library, sample):
         number += 1
         try:
-            status = Stat.of(file.on_disk.stat())
+            status = Stat.of(stat_of(file.on_disk))
         except (FileNotFoundError, NotADirectoryError):
             absent[file.root_id].append(file)
             continue
@@ -171,7 +172,7 @@ def _is_content(file: _File, seen: _Seen) -> bool:
         if file.offset is not None:
             data = read_member(file.root, file.offset, file.stat.size)
             return hashlib.sha256(data).hexdigest() == file.content_hash
-        with file.on_disk.open("rb") as stream:
+        with open_binary(file.on_disk) as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest() == file.content_hash
     except OSError as error:
         seen.unreadable[file.on_disk] = system_reason(error)
