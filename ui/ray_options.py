@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from threading import current_thread
+from typing import TYPE_CHECKING, Annotated, Any, TextIO, cast
 
 import typer
 from typer.core import TyperCommand
@@ -78,23 +79,41 @@ def embedding_on(
     from rwkvsearch.retrieval.encoder import Encoder
 
     share = Share(options.ray_actors, workers or 1, options.ray_gpus)
-    with _only_our_stderr(), cluster(options.ray, share) as taken:
+    with _only_our_words(), cluster(options.ray, share) as taken:
         name, precision = model
         place = device or ("cuda" if taken.gpus else "cpu")
         yield OnRay(taken, partial(Encoder.load, name, device=place, precision=precision))
 
 
+class _Ours:
+    """A stream that drops what the threads of Ray write: each retry, in ten lines."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """As any stream."""
+        by_ray = current_thread().name.startswith("ray_")
+        return len(text) if by_ray else self._stream.write(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
 @contextmanager
-def _only_our_stderr() -> Iterator[None]:
-    """Keep what Python writes, and drop what the C++ inside Ray says to nobody in particular."""
+def _only_our_words() -> Iterator[None]:
+    """Drop what Ray says to nobody in particular, in C++ or in threads."""
     python, number = sys.stderr, os.dup(2)
-    with open(number, "w", 1, python.encoding, python.errors) as stream:  # noqa: PTH123
-        nothing = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nothing, 2)
-        os.close(nothing)
-        sys.stderr = stream
-        try:
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 2)
+    os.close(nothing)
+    try:
+        with (
+            open(os.dup(number), "w", 1, python.encoding, python.errors) as stream,  # noqa: PTH123
+            redirect_stderr(cast(TextIO, _Ours(stream))),
+            redirect_stdout(cast(TextIO, _Ours(sys.stdout))),
+        ):
             yield
-        finally:
-            sys.stderr = python
-            os.dup2(number, 2)
+    finally:
+        os.dup2(number, 2)
+        os.close(number)

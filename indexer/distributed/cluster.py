@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from rwkvsearch.data.errors import ClusterError
@@ -57,6 +58,8 @@ def cluster(address: str, share: Share) -> Iterator[Taken]:
     Raises:
         ClusterError: Ray is not installed, nothing answers there, or too little of it is free.
     """
+    if address != LOCAL:
+        _bring_token()
     ray = import_ray()
     handler = signal.getsignal(signal.SIGTERM)
     with tempfile.TemporaryDirectory(
@@ -165,7 +168,19 @@ def _check(address: str) -> None:
     )
 
 
+def _bring_token() -> None:
+    """Do as `ray start` does: where there is a token, show it."""
+    given = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()
+    if given or (Path.home() / ".ray" / "auth_token").is_file():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+
+
 def _why(address: str, error: Exception) -> str:
+    if any("AuthToken" in str(one) for one in (error, error.__cause__, error.__context__)):
+        return (
+            f"the Ray cluster of {address} asks for its token, which `ray get-auth-token` prints "
+            "there: put it into ~/.ray/auth_token or RAY_AUTH_TOKEN"
+        )
     if address == AUTO and isinstance(error, ConnectionError):
         return "no Ray runs on this machine: `ray start --head`, or --ray alone for its processes"
     reason = next((line for line in str(error).splitlines() if line.strip()), "no reason given")

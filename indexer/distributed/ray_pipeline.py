@@ -39,7 +39,7 @@ from rwkvsearch.indexer.sync import SyncOptions
 from rwkvsearch.indexer.tables import EmbeddingRow, ImageRow
 
 _THREADS = 4  # of an actor at least: they wait for disks and networks
-_RETRIES = 16  # of a block: files that kill whoever reads them must not go round for ever
+_RETRIES = 100  # of a block: the loss of a node takes some ten, a file that kills all of them
 _ROUNDS = 16  # blocks for each actor at least, so that all end at about the same time
 _LARGEST = 16  # batches in a block
 
