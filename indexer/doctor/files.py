@@ -173,7 +173,8 @@ def _is_content(file: _File, seen: _Seen) -> bool:
             data = read_member(file.root, file.offset, file.stat.size)
             return hashlib.sha256(data).hexdigest() == file.content_hash
         with open_binary(file.on_disk) as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest() == file.content_hash
+            digest = hashlib.file_digest(stream, "sha256")  # type: ignore[arg-type]
+            return digest.hexdigest() == file.content_hash
     except OSError as error:
         seen.unreadable[file.on_disk] = system_reason(error)
         return True
