@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rwkvsearch.data.errors import DataError
+from rwkvsearch.data.errors import DataError, RwkvSearchError
 from rwkvsearch.retrieval.models import DEFAULT_MODEL, Precision, checked_precision
 from rwkvsearch.ui.bench_options import measured_model
 from rwkvsearch.ui.options import DeviceOption, JsonOption, LibraryOption, ModelOption
@@ -127,8 +127,15 @@ def _measure(asked: _Asked, parts: list[Part]) -> Json:
     began, found = time.perf_counter(), {"machine": describe_device(asked.encoder.device)}
     with telling() as tell:
         for part, measure in measures.items():
-            if part in parts:
+            if part not in parts:
+                continue
+            try:
                 found[part.value] = measure(asked, tell)
+            except RwkvSearchError as error:
+                if len(parts) == 1:
+                    raise
+                tell(f"nothing more of {part.value}: {error}")
+                found.setdefault("left_out", {})[part.value] = str(error)
     found["machine"]["load_after"] = describe_device(asked.encoder.device)["load"]
     return found | {"seconds": round(time.perf_counter() - began, 1)}
 

@@ -21,6 +21,8 @@ from rwkvsearch.retrieval.models import home_folder
 from rwkvsearch.retrieval.speed_times import Json, Tell, Times, latencies, percentiles
 from rwkvsearch.ui.daemon_client import start, stop
 
+_PATIENCE, _LEAST = 60.0, 3
+"""Seconds after which no further round of new processes is begun, and the rounds there are."""
 _SCRIPT = "from rwkvsearch.ui.main import main; main()"
 
 
@@ -82,7 +84,10 @@ def _cold(ask: list[str], rounds: int, tell: Tell) -> Json:
         "words_in_the_cache": lambda _: [*ask, "known"],
     }
     times = {name: Times() for name in commands}
+    until = time.perf_counter() + _PATIENCE
     for number in range(rounds):
+        if number >= _LEAST and time.perf_counter() > until:
+            break
         tell(f"queries in new processes, round {number + 1} of {rounds}")
         for name, command in commands.items():
             times[name].add(*_command(command(number)))

@@ -15,8 +15,10 @@ def speed_as_text(found: Json) -> str:
     """Return a section for each part that was measured, below one line about the machine."""
     sections = {"encoder": _encoder, "indexing": _indexing, "queries": _queries, "ann": _anns}
     parts = [[*lines(found[name])] for name, lines in sections.items() if name in found]
+    parts += [[f"{name} left out: {why}" for name, why in found.get("left_out", {}).items()]]
     end = f"median [lowest, highest] of the rounds; {duration(found['seconds'])} in all"
-    return "\n\n".join("\n".join(lines) for lines in [[_machine(found["machine"])], *parts, [end]])
+    shown = [[_machine(found["machine"])], *filter(None, parts), [end]]
+    return "\n\n".join("\n".join(lines) for lines in shown)
 
 
 def _machine(machine: Json) -> str:
