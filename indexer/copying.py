@@ -38,14 +38,19 @@ def copy_library(source: Library, to: Place, progress: Progress | None = None) -
         with target.write() as writing:
             if writing.scalar(select(RootRow.id).limit(1)) is not None:
                 raise LibraryError(f"{target.name} holds pictures already; name an empty place")
-            for table in Table.metadata.sorted_tables:
-                if table.name not in _LEFT_BEHIND:
-                    _copy(reading, writing, table, say)
+            copy_rows(reading, writing, say)
             images = writing.scalar(select(func.count(ImageRow.id))) or 0
         for model in target.models():
             say(f"index of {model.model_id}", 0, 0)
             publish(target, model)
     return images
+
+
+def copy_rows(reading: Session, writing: Session, say: Progress) -> None:
+    """Copy all that is not derived into tables that have no rows, under the numbers it had."""
+    for table in Table.metadata.sorted_tables:
+        if table.name not in _LEFT_BEHIND:
+            _copy(reading, writing, table, say)
 
 
 def _copy(reading: Session, writing: Session, table: SqlTable, say: Progress) -> None:

@@ -55,18 +55,18 @@ def restore(
     from rwkvsearch.indexer.library import Library
     from rwkvsearch.ui.words import printable
 
-    began, folder = time.monotonic(), library_folder(library)
+    began, place = time.monotonic(), library_folder(library)
     with stoppable("stopped; no library was made"), _telling() as progress:
-        made = check_backup(file, progress) if check else restore_into(file, folder, progress)
+        made = check_backup(file, progress) if check else restore_into(file, place, progress)
     when = f"as of {made.made_at[:16].replace('T', ' ')} UTC, of {printable(made.library)}"
     typer.echo(f"{_counts(made)}; {when}; {time.monotonic() - began:.1f} s")
     if check:
         typer.echo(f"{printable(file)}: whole")
         return
     with stoppable("stopped; the library is there, `rwkvsearch index` builds its index"):
-        with _telling() as progress, Library.open(folder) as opened:
+        with _telling() as progress, Library.open(place) as opened:
             publish_all(opened, lambda model: progress(f"indexing {model}", 0, 0))
-    typer.echo(f"library: {printable(folder)}")
+    typer.echo(f"library: {printable(str(place))}")
 
 
 def _counts(made: "Manifest") -> str:
@@ -83,7 +83,7 @@ def _telling() -> Iterator["Progress"]:
     """A bar on a terminal."""
     from tqdm import tqdm
 
-    with tqdm(unit="B", unit_scale=True, disable=not sys.stderr.isatty(), leave=False) as bar:
+    with tqdm(unit="", unit_scale=True, disable=not sys.stderr.isatty(), leave=False) as bar:
 
         def tell(what: str, done: int, total: int) -> None:
             bar.set_description_str(what, refresh=False)

@@ -10,6 +10,9 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+from sqlalchemy import NullPool, create_engine, text
+from sqlalchemy.orm import Session
+
 from rwkvsearch.data.errors import LibraryBusy, LibraryError
 from rwkvsearch.indexer.backup.file import (
     DATABASE,
@@ -21,9 +24,12 @@ from rwkvsearch.indexer.backup.file import (
     tables,
     write_backup,
 )
+from rwkvsearch.indexer.backup.last_ids import go_on_from, last_ids
+from rwkvsearch.indexer.copying import copy_rows
 from rwkvsearch.indexer.library import Library
 from rwkvsearch.indexer.migrations import SCHEMA_VERSION
 from rwkvsearch.indexer.results import FOLDER
+from rwkvsearch.indexer.tables import Table
 from rwkvsearch.indexer.unwritable import connect_read_only
 
 _STEPS = 100_000  # of SQLite's machine between two looks at the time
@@ -43,7 +49,10 @@ def back_up(library: Library, file: Path, progress: Progress) -> Manifest:
         raise LibraryError(f"{file} is there and is no backup: name another file")
     try:
         with _working_copy(file) as copy:
-            _snapshot(library.path / DATABASE, copy, progress)
+            if library.is_shared:
+                _gather(library, copy, progress)
+            else:
+                _snapshot(library.path / DATABASE, copy, progress)
             manifest = _describe(library, copy)
             results = (library.path / FOLDER).glob("*.json")
             names = {f"{FOLDER}/{path.name}": path for path in sorted(results) if path.is_file()}
@@ -90,6 +99,16 @@ def _snapshot(database: Path, copy: Path, progress: Progress) -> None:
         connection.execute("VACUUM INTO ?", (copy.as_uri(),))
 
 
+def _gather(library: Library, copy: Path, progress: Progress) -> None:
+    """The same of a library in another database, as its rows are at the first look."""
+    engine = create_engine("sqlite://", creator=lambda: _connect(copy), poolclass=NullPool)
+    with library.read() as source, Session(engine) as target, target.begin():
+        Table.metadata.create_all(target.connection())
+        target.execute(text(f"PRAGMA user_version = {SCHEMA_VERSION}"))
+        copy_rows(source, target, lambda table, *rows: progress(f"copying {table}", *rows))
+        go_on_from(target, last_ids(source))
+
+
 def _describe(library: Library, copy: Path) -> Manifest:
     with _one_line(copy, copy), closing(_connect(copy)) as connection:
         connection.execute("DELETE FROM generations")  # of files that are not part of the backup
@@ -98,7 +117,7 @@ def _describe(library: Library, copy: Path) -> Manifest:
         last = dict(connection.execute("SELECT name, seq FROM sqlite_sequence"))
     return Manifest(
         made_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        library=str(library.path),
+        library=library.name,
         rwkvsearch=version("rwkvsearch"),
         schema=SCHEMA_VERSION,
         rows=rows,

@@ -9,7 +9,12 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from sqlalchemy import Engine, exists, select
+from sqlalchemy.orm import Session
+
 from rwkvsearch.data.errors import LibraryError
+from rwkvsearch.indexer.address import Address, Place, folder_of
+from rwkvsearch.indexer.ann.publish import publish
 from rwkvsearch.indexer.backup.file import (
     DATABASE,
     Backup,
@@ -19,9 +24,13 @@ from rwkvsearch.indexer.backup.file import (
     room_error,
     too_new,
 )
+from rwkvsearch.indexer.backup.last_ids import go_on_from
+from rwkvsearch.indexer.catalog import open_catalog
+from rwkvsearch.indexer.copying import copy_rows
 from rwkvsearch.indexer.library import Library
 from rwkvsearch.indexer.migrations import SCHEMA_VERSION
 from rwkvsearch.indexer.results import FOLDER
+from rwkvsearch.indexer.tables import AlbumRow, RootRow
 
 _STAGE = "restoring"
 
@@ -37,8 +46,8 @@ def check_backup(file: Path, progress: Progress) -> Manifest:
         return backup.manifest
 
 
-def restore(file: Path, home: Path, progress: Progress) -> Manifest:
-    """Make the library in the directory `home`, in which there must be none, of a backup.
+def restore(file: Path, place: Place, progress: Progress) -> Manifest:
+    """Make the library at `place`, where there must be none, or an empty one, of a backup.
 
     What is derived, such as the ann, is for the caller to build. Killed at any moment, there is no
     library, or the whole.
@@ -46,15 +55,18 @@ def restore(file: Path, home: Path, progress: Progress) -> Manifest:
     Raises:
         LibraryError: there is one, the backup cannot be used, or there is no space.
     """
-    home = home.absolute()
-    _check_free(home)
+    home = folder_of(place)
+    if not isinstance(place, Address):
+        _check_free(home)
     with open_backup(file) as backup:
         _check_schema(backup)
         try:
             with _stage(home) as stage:
                 _unpack(backup, stage, progress)
                 _check_rows(backup, stage / DATABASE)
-                _put_in_place(stage, home)
+                if isinstance(place, Address):
+                    _enter(stage / DATABASE, place, backup.manifest, progress)
+                _put_in_place(stage, home, database=not isinstance(place, Address))
         except OSError as error:
             raise room_error(home, error) from error
         return backup.manifest
@@ -113,11 +125,32 @@ def _check_rows(backup: Backup, database: Path) -> None:
         raise LibraryError(f"{backup.file}: its database cannot be read ({error})") from error
 
 
-def _put_in_place(stage: Path, home: Path) -> None:
-    """The database last: with it the library is there."""
+def _enter(database: Path, address: Address, manifest: Manifest, progress: Progress) -> None:
+    """Enter the rows into another database, in one transaction."""
+    source = open_catalog(database)  # an older one is brought up to this version
+    with _disposing(source), Library.create(address) as library, library.writer():
+        with Session(source) as rows, library.write() as target:
+            if any(target.scalar(select(exists(select(of)))) for of in (RootRow, AlbumRow)):
+                raise LibraryError(f"{address} holds a library already: name an empty database")
+            copy_rows(rows, target, lambda table, *done: progress(f"entering {table}", *done))
+            go_on_from(target, manifest.last_ids)
+
+
+@contextmanager
+def _disposing(engine: Engine) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        engine.dispose()
+
+
+def _put_in_place(stage: Path, home: Path, *, database: bool) -> None:
+    """What lies in the folder; the database last: with it the library is there."""
     (home / FOLDER).mkdir(exist_ok=True)
     for path in sorted((stage / FOLDER).iterdir()):
         path.replace(home / FOLDER / path.name)
+    if not database:
+        return
     _check_free(home)  # somebody may have been quicker
     (stage / DATABASE).replace(home / DATABASE)
     folder = os.open(home, os.O_RDONLY)
@@ -133,9 +166,7 @@ def publish_all(library: Library, on_model: Callable[[str], None]) -> None:
     Raises:
         LibraryError: faiss is not installed, or there is no space; the library itself is whole.
     """
-    from rwkvsearch.indexer.ann.publish import publish
-
     with library.writer():
         for model in library.models():
             on_model(model.model_id)
-            publish(library, model, force=True)
+            publish(library, model)

@@ -42,6 +42,13 @@ def quiet(what: str, done: int, total: int) -> None:
 
 
 @pytest.fixture
+def library(tmp_path: Path) -> Iterator[Library]:
+    """In a folder; `test_between.py` has those of a team."""
+    with Library.create(tmp_path / "library") as library:
+        yield library
+
+
+@pytest.fixture
 def filled(library: Library, photos: Path, encoder: Any) -> Library:
     (photos / "a" / "0.txt").write_text("a picture of four squares")
     (photos / "b" / "bad.png").write_bytes(b"no picture")
