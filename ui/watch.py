@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rwkvsearch.data.errors import DataError
+from rwkvsearch.data.errors import DataError, LibraryBusy
 from rwkvsearch.ui.options import (
     AnnOption,
     DeviceOption,
@@ -20,8 +20,10 @@ from rwkvsearch.ui.options import (
     NiceOption,
     PrecisionOption,
     WorkersOption,
+    flat,
     library_folder,
 )
+from rwkvsearch.ui.unattended import Record, UnattendedOptions
 
 if TYPE_CHECKING:
     from rwkvsearch.indexer.library import Library
@@ -30,7 +32,9 @@ if TYPE_CHECKING:
     from rwkvsearch.retrieval.encoder import Encoder
 
 
+@flat
 def watch(
+    unattended: UnattendedOptions,
     paths: Annotated[
         list[Path] | None,
         typer.Argument(help="Folders; default: all folders that were indexed before."),
@@ -68,6 +72,8 @@ def watch(
     from rwkvsearch.retrieval.encoder import Encoder
 
     import_watchdog()
+    record = Record(unattended)
+    tell = record.log.tell if record.log else _tell
     for path in paths or []:
         if not path.is_dir():
             raise DataError(f"{path}: not a folder: `watch` takes folders")
@@ -81,27 +87,33 @@ def watch(
         workers=workers,
         ann=ann,
     )
-    with (Library.create if paths else Library.open)(library_folder(library)) as opened:
+    with (
+        record.errors(),
+        (Library.create if paths else Library.open)(library_folder(library)) as opened,
+    ):
         roots = [path.resolve() for path in paths or opened.folders()]
         if not roots:
             raise DataError("no folder was indexed before: name one")
         name, precision = choose_model(opened, model, precision)
         encoder = Encoder.load(name, device=device, precision=precision)
-        syncing = _Syncing(opened, encoder, options)
+        syncing = _Syncing(opened, encoder, options, record)
         skip = opened.path.resolve() / "thumbs"
         whole = bool(exclude) or follow_links
         try:
-            Watching(roots, syncing, _tell, skip, whole, poll).run()
+            Watching(roots, syncing, tell, skip, whole, poll).run()
         except KeyboardInterrupt:
-            _tell("stopped")
+            tell("stopped")
             raise typer.Exit(130) from None
 
 
 class _Syncing:
     """A sync of some folders, and a line on stdout if anything has changed."""
 
-    def __init__(self, library: "Library", encoder: "Encoder", options: "SyncOptions") -> None:
+    def __init__(
+        self, library: "Library", encoder: "Encoder", options: "SyncOptions", record: Record
+    ) -> None:
         self._library = library
+        self._record = record
         self._encoder = encoder
         self._options = options
         self._said: set[str] = set()
@@ -113,14 +125,19 @@ class _Syncing:
 
         self._skipped = 0
         try:
-            report = sync(
-                self._library, folders, self._encoder, self._options, progress=self._progress
+            report = self._record.sync(
+                self._library,
+                lambda: sync(
+                    *(self._library, folders, self._encoder, self._options),
+                    progress=self._record.log or self._progress,
+                ),
+                (LibraryBusy, DataError),
             )
         except DataError as error:  # no pictures there yet
             self._say(str(error))
             return
         line = changes_as_text(report, self._skipped)
-        if line or self._first:
+        if self._record.log is None and (line or self._first):
             typer.echo(f"{_clock()} {line or f'{report.unchanged:,} unchanged'}")
         self._first = False
 
@@ -135,7 +152,7 @@ class _Syncing:
         if line not in self._said:
             self._said.add(line)
             self._skipped += 1
-            _tell(line)
+            (self._record.log.tell if self._record.log else _tell)(line)
 
 
 def changes_as_text(report: "SyncReport", skipped: int) -> str:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
+from rwkvsearch.ui.sync_metrics import LibraryGauges
+
 if TYPE_CHECKING:
     from rwkvsearch.ui.api.service import Service
 
@@ -39,6 +41,13 @@ class Metrics:
             buckets=_SECONDS,
             registry=registry,
         )
+        self._syncs = Counter(
+            "rwkvsearch_syncs",
+            "Syncs that this server has started, by outcome.",
+            ["outcome"],
+            registry=registry,
+        )
+        self._library = LibraryGauges(registry)
         self._images = self._gauge("library_images", "Images that are searched.")
         self._ready = self._gauge("ready", "1 once the model is in memory.")
         self._reopened = self._gauge("library_reopened", "How often the library was opened anew.")
@@ -55,10 +64,15 @@ class Metrics:
         self._stages.labels("encode").observe(encode)
         self._stages.labels("search").observe(search)
 
+    def synced(self, outcome: str) -> None:
+        """Count a sync of the server that has ended."""
+        self._syncs.labels(outcome).inc()
+
     def as_text(self, service: Service) -> bytes:
         """Return everything as Prometheus reads it, with what the service holds now."""
         with service.engine() as engine:
             self._images.set(engine.size)
+        self._library.set(service.stats())
         self._ready.set(service.warm.is_ready)
         self._reopened.set(service.warm.reopened)
         self._uploads.set(len(service.uploads))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from rwkvsearch.indexer.facets import Facets, facets_of
 from rwkvsearch.indexer.library import Library
+from rwkvsearch.indexer.stats import LibraryStats
 from rwkvsearch.indexer.thumbnails import Thumbnails
 from rwkvsearch.ui.api.batching import seconds_encoding
 from rwkvsearch.ui.api.checkups import Checkups
@@ -61,11 +62,12 @@ class Service:
         self.uploads = Uploads(settings)
         self.metrics = Metrics()
         self.readiness = Readiness(self.library, self.warm)
-        self.syncs = Syncs(settings)
+        self.syncs = Syncs(settings, self.metrics.synced)
         self.maps = Maps(self.library)
         self.duplicates = DuplicateSearches(self.library)
         self.checkups = Checkups(self.library, settings.ann)
         self._facets: tuple[int, Facets] | None = None
+        self._stats: tuple[int, LibraryStats] | None = None
 
     @contextmanager
     def engine(self) -> Iterator[SearchEngine]:
@@ -90,6 +92,14 @@ class Service:
         known = self._facets
         if known is None or known[0] != age:
             known = self._facets = (age, facets_of(self.library))
+        return known[1]
+
+    def stats(self) -> LibraryStats:
+        """What the library holds; counted anew once it has changed."""
+        age = self.warm.reopened
+        known = self._stats
+        if known is None or known[0] != age:
+            known = self._stats = (age, self.library.stats())
         return known[1]
 
     def close(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from threading import Lock
 from typing import Any
@@ -22,8 +23,11 @@ _PATIENCE = 5.0  # seconds until a process is killed that still syncs when the s
 class Syncs:
     """The syncs of one server. Safe among threads; close it."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Nothing is started."""
+    def __init__(
+        self, settings: Settings, on_outcome: Callable[[str], None] = lambda outcome: None
+    ) -> None:
+        """Nothing is started; `on_outcome` is told how each sync has ended."""
+        self._on_outcome = on_outcome
         self._place = whole(settings.library)
         self._asked = {
             "library": str(self._place),
@@ -121,3 +125,5 @@ class Syncs:
             self._state = replace(
                 self._state, state="idle", seconds=seconds, seconds_left=None, finished_at=now()
             )
+            outcome = self._state.outcome
+        self._on_outcome(outcome or "failed")

@@ -93,6 +93,9 @@ def test_metrics(client: TestClient, service: Service) -> None:
         key = "rwkvsearch_search_seconds_count", (("stage", stage),)
         assert after[key] - before.get(key, 0) == 3
     assert after["rwkvsearch_library_images", ()] == 60
+    assert after["rwkvsearch_library_files", ()] == 62
+    assert [n for (name, _), n in after.items() if name == "rwkvsearch_library_ann_recall"] == [1]
+    assert after["rwkvsearch_library_synced_timestamp_seconds", ()] > 1e9
     assert after["rwkvsearch_uploads", ()] == len(service.uploads)
     made = "rwkvsearch_thumbnails_made", ()
     assert after[made] - before[made] == 1 and after["rwkvsearch_ready", ()] == 1
