@@ -59,6 +59,20 @@ def store_batch(
     settle_facts(session, before)
 
 
+def store_new(
+    session: Session,
+    model: ModelInfo,
+    batch: Sequence[Prepared],
+    embeddings: Mapping[str, bytes],
+) -> int:
+    """As `store_batch`, without the embeddings that are there already; how many were new."""
+    known = known_contents(session, model, [*embeddings])
+    done = {key for key, content in known.items() if content.embedded}
+    new = {key: data for key, data in embeddings.items() if key not in done}
+    store_batch(session, model, batch, new)
+    return len(new)
+
+
 def store_texts(session: Session, items: Sequence[tuple[Found, Metadata]]) -> None:
     """Write what stands beside known pictures now."""
     place_files(session, [found for found, _ in items])

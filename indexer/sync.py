@@ -55,7 +55,7 @@ class SyncOptions:
 
     `workers` threads decode (None: one per usable core, 8 at most); `batch_size` images are encoded
     and stored at a time. `ann` is the address of a cluster that is to propose: then the library is
-    mirrored there, instead of publishing an index of its own.
+    mirrored there, instead of publishing an index of its own. Without `texts`, none is embedded.
     """
 
     exclude: Sequence[str] = ()
@@ -64,6 +64,7 @@ class SyncOptions:
     workers: int | None = None
     batch_size: int = 64
     ann: str | None = None
+    texts: bool = True
 
 
 def sync(
@@ -161,7 +162,7 @@ class _Sync:
             self._apply(changes)
         self._embed(changes.pending)
         with self.clock.time("texts"):
-            told = embed_texts(self.library, self.model, self.encoder, self._on_text)
+            told = self._embed_texts() if self.options.texts else 0
         self.library.writing(lambda session: _mark_synced(session, changes.scanned_roots))
         with self.clock.time("publish"):
             self._publish()
@@ -229,6 +230,9 @@ class _Sync:
             return
         self._report("publish")
         publish(self.library, self.model)
+
+    def _embed_texts(self) -> int:
+        return embed_texts(self.library, self.model, self.encoder, self._on_text)
 
     def _count(self, batch: list[Prepared], embedded: int) -> None:
         bad = [(item.found.path, item.error) for item in batch if item.error is not None]

@@ -18,6 +18,7 @@ from rwkvsearch.ui.describe import describe
 from rwkvsearch.ui.doctor import doctor
 from rwkvsearch.ui.dupes import dupes
 from rwkvsearch.ui.evaluate import evaluate
+from rwkvsearch.ui.exchange import import_embeddings
 from rwkvsearch.ui.exporting import export
 from rwkvsearch.ui.indexing import forget, index, relocate
 from rwkvsearch.ui.labels import classify, tag
@@ -105,6 +106,7 @@ app.command(cls=WithRay)(index)
 
 app.command()(query)
 app.command()(export)
+app.command("import")(import_embeddings)
 app.command("eval")(evaluate)
 
 

@@ -27,14 +27,13 @@ from rwkvsearch.data.images import system_reason
 from rwkvsearch.indexer.clock import Clock
 from rwkvsearch.indexer.distributed.cluster import Taken, import_ray
 from rwkvsearch.indexer.distributed.work import Done, Task, Worker
-from rwkvsearch.indexer.entries import known_contents
 from rwkvsearch.indexer.found import Found
 from rwkvsearch.indexer.library import Library, ModelInfo
 from rwkvsearch.indexer.pipeline import Stored, pictures_at_once
 from rwkvsearch.indexer.prepare import Prepared
 from rwkvsearch.indexer.protocols import ImageEncoder
 from rwkvsearch.indexer.room import default_room
-from rwkvsearch.indexer.store import store_batch
+from rwkvsearch.indexer.store import store_new
 from rwkvsearch.indexer.sync import SyncOptions
 from rwkvsearch.indexer.tables import EmbeddingRow, ImageRow
 
@@ -172,16 +171,13 @@ class RayPipeline:
 
     def _write(self, batch: list[Prepared], done: Done) -> Stored:
         keys = {item.content_hash for item in batch} & done.embeddings.keys()
-        with self.clock.time("write"), self.library.write() as session:
-            known = known_contents(session, self.model, sorted(keys))
-            new = {
-                key: done.embeddings[key]
-                for key in keys
-                if key not in known or not known[key].embedded
-            }
-            store_batch(session, self.model, batch, new)
+        embeddings = {key: done.embeddings[key] for key in sorted(keys)}
+        with self.clock.time("write"):
+            new = self.library.writing(
+                lambda session: store_new(session, self.model, batch, embeddings)
+            )
         self.clock.files += len(batch)
-        return Stored(batch, len(new))
+        return Stored(batch, new)
 
 
 class _Embed:
