@@ -149,7 +149,8 @@ def main() -> None:
     """Read the options and print JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--precision", nargs="+", default=[])
+    known = ("fp32", "bf16", "bf16-openvino")
+    parser.add_argument("--precision", choices=known, nargs="+", default=[])
     parser.add_argument("--batch", type=int, nargs="+", default=[])
     parser.add_argument("--seconds", type=float, default=Effort.seconds, help="of each comparison")
     parser.add_argument("--full", action="store_true", help="the images of B/16 as well")

@@ -39,7 +39,7 @@ class Asking:
 def measure_queries(asking: Asking, tell: Tell) -> Json:
     """Index the sample photographs into a home in a temporary folder, and ask; milliseconds.
 
-    `cold` are new processes, with one that only imports torch beside them; `daemon` the same
+    `cold` are new processes, with some that do nothing beside them; `daemon` the same
     commands answered by a daemon; `warm` calls in this process. Words are new ones each time, but
     for those in the cache.
 
@@ -79,7 +79,9 @@ def _own_home() -> Iterator[Path]:
 def _cold(ask: list[str], rounds: int, tell: Tell) -> Json:
     """New processes in turn, so that all meet the same load."""
     commands: dict[str, Callable[[int], list[str]]] = {
+        "python_alone": lambda _: ["-c", "pass"],
         "import_torch": lambda _: ["-c", "import torch"],
+        "help": lambda _: ["-c", _SCRIPT, "--help"],
         "new_words": lambda number: [*ask, f"new {number}"],
         "words_in_the_cache": lambda _: [*ask, "known"],
     }
@@ -95,20 +97,23 @@ def _cold(ask: list[str], rounds: int, tell: Tell) -> Json:
 
 
 def _by_daemon(ask: list[str], queries: int) -> Json:
+    found: Json = {}
     start()
     try:
         _command([*ask, "first"])
-        before, times = start(), Times()
-        for number in range(queries):
-            times.add(*_command([*ask, f"warm {number}"]))
-        after = start()
+        for name, words in (("new_words", "warm {}"), ("words_in_the_cache", "known")):
+            before, times = start(), Times()
+            for number in range(queries):
+                times.add(*_command([*ask, words.format(number)]))
+            after = start()
+            busy = after["processor_seconds"] - before["processor_seconds"]
+            found[name] = percentiles(times) | {
+                "answered_by_the_daemon": after["answered"] - before["answered"],
+                "its_processor_ms": round(1e3 * busy / queries, 1),
+            }
     finally:
         stop()
-    busy = after["processor_seconds"] - before["processor_seconds"]
-    return percentiles(times) | {
-        "answered_by_the_daemon": after["answered"] - before["answered"],
-        "its_processor_ms": round(1e3 * busy / queries, 1),
-    }
+    return found
 
 
 def _warm(home: Path, asking: Asking) -> Json:

@@ -65,7 +65,7 @@ def _indexing(found: Json) -> Iterator[str]:
 def _queries(found: Json) -> Iterator[str]:
     yield _row("queries to the sample photographs", *_HEADS)
     rows = {f"new process, {name}": one for name, one in found["cold"].items()}
-    rows |= {"by a daemon, new words": found["daemon"]}
+    rows |= {f"by a daemon, {name}": one for name, one in found["daemon"].items()}
     rows |= {f"in one process, {name}": one for name, one in found["warm"].items()}
     for name, one in rows.items():
         yield _row(f"  {name}", *_times(one))

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from rwkvsearch.data.errors import RwkvSearchError
 from rwkvsearch.indexer.results import kept_results
 from rwkvsearch.retrieval import speed, speed_ann, speed_encoder
 from rwkvsearch.retrieval.speed_times import Effort
@@ -93,13 +94,31 @@ def test_mistakes_are_told_before_anything_is_measured(
     assert "measuring" not in wrong.err and "Traceback" not in wrong.err
 
 
+def test_a_part_that_fails_does_not_stop_the_others(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise RwkvSearchError("no daemon")
+
+    monkeypatch.setattr("rwkvsearch.ui.speed_queries.measure_queries", fails)
+    told = run("bench", "speed", "--only", "queries", "--only", "ann", "--rounds", 1, "--json")
+    found = json.loads(told.out)
+    assert (told.code, found["left_out"]) == (0, {"queries": "no daemon"})
+    assert [*found["ann"]] == ["100", "300"]
+    assert "queries left out: no daemon" in speed_as_text(found)
+    alone = run("bench", "speed", "--only", "queries")
+    assert (alone.code, alone.out) == (1, "") and "rwkvsearch: no daemon" in alone.err
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("library")
 def test_queries_in_new_processes_by_a_daemon_and_here(run: Run) -> None:
     told = run("bench", "speed", "--only", "queries", "--model", "tiny", "--json")
     assert told.code == 0, told.err
     found: dict[str, Any] = json.loads(told.out)["queries"]
-    assert [*found["cold"]] == ["import_torch", "new_words", "words_in_the_cache"]
-    assert found["daemon"]["answered_by_the_daemon"] == 3
+    nothing = ["python_alone", "import_torch", "help"]
+    assert [*found["cold"]] == [*nothing, "new_words", "words_in_the_cache"]
+    for one in found["daemon"].values():
+        assert one["answered_by_the_daemon"] == 3
     assert found["warm"]["new_words"]["queries"] == 3
     assert found["warm"]["pictures"]["p50_ms"]["median"] > 0
