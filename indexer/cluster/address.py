@@ -74,6 +74,25 @@ class ClusterAddress:
         return cls(text, uri, collection=collection or None, kind=kind)
 
 
+@dataclass(frozen=True)
+class Target:
+    """One collection at an address: where a model of a library is mirrored to."""
+
+    address: ClusterAddress
+    collection: str
+
+    @property
+    def name(self) -> str:
+        """What a person is told."""
+        name = self.address.name
+        return name if self.address.collection else f"{name} ({self.collection})"
+
+    @property
+    def key(self) -> str:
+        """The same for the same collection, however it is written."""
+        return f"{self.address.uri}/{self.collection}"
+
+
 def is_of_one_process(ann: str | None) -> bool:
     """Whether only one process at a time can open it: a file of milvus-lite."""
     return ann is not None and ann.startswith("milvus:///")

@@ -27,10 +27,10 @@ from rwkvsearch.indexer.blocks import (
     newest_embedding,
 )
 from rwkvsearch.indexer.cluster.kinds import ClusterKind
-from rwkvsearch.indexer.cluster.mark import Mark, last_sync, read_mark
+from rwkvsearch.indexer.cluster.mark import Mark, last_sync, read_mark, target_of
 from rwkvsearch.indexer.cluster.measure import SPARE, Proposer
 from rwkvsearch.indexer.cluster.milvus import MOST, Collection
-from rwkvsearch.indexer.cluster.mirror import check_owner, connect
+from rwkvsearch.indexer.cluster.mirror import check_owner
 from rwkvsearch.indexer.cluster.narrowing import expression
 from rwkvsearch.indexer.filters import Filters
 from rwkvsearch.indexer.library import Library, ModelInfo
@@ -39,8 +39,9 @@ from rwkvsearch.indexer.scoring import best_proposed, live_blocks, unit_queries
 BRUTE_FORCE = 2_000
 """Up to so many images allowed by a filter, all of them are scored from the truth."""
 LISTED = 20_000
-"""Up to so many are named in the expression; a larger one takes Milvus longer to read than to do
-without."""
+"""Up to so many may be named in an expression."""
+THIN = 1 / 16
+"""A smaller share of the rows is named; of a larger one enough is found among all candidates."""
 
 _MORE = 8  # times as many candidates, where the first have not been enough
 
@@ -83,9 +84,15 @@ class MilvusIndex:
         with library.read() as session:
             model = find_model(session, model_id, preprocessing_id)
         model = model or library.model(model_id, preprocessing_id)
-        collection = connect(library, model, ann)
+        with library.read() as session:
+            target = target_of(session, model, ann)
+            mark = read_mark(session, model, target)
+        if not mark.state:
+            raise LibraryError(f"{target.name} is no mirror of this library yet: {_how(ann)}")
+        collection = Collection(target)
         try:
-            return cls(library, model, collection, _mark_of(library, model, collection))
+            _check(library, model, collection, mark)
+            return cls(library, model, collection, mark)
         except BaseException:
             collection.close()
             raise
@@ -152,7 +159,7 @@ class MilvusIndex:
             inside = is_in(ids, allowed)
             ids, embeddings = ids[inside], embeddings[inside]
         proposals = [found for found, _ in best_of([(ids, embeddings)], queries, k)]
-        wanted, share = self._narrowed(allowed, filters)
+        wanted, share = self._narrowed(allowed, filters, times)
         near, limit = self._proposer.near(queries, k, wanted=wanted, share=share, times=times)
         for row, (found, scores) in enumerate(near):
             left_out[row] = scores[-1] if len(found) >= limit else -np.inf
@@ -160,26 +167,30 @@ class MilvusIndex:
             proposals[row] = np.append(proposals[row], passing)
         return proposals, left_out
 
-    def _narrowed(self, allowed: Ids | None, filters: Filters | None) -> tuple[str, float]:
+    def _narrowed(
+        self, allowed: Ids | None, filters: Filters | None, times: int
+    ) -> tuple[str, float]:
         """An expression for Milvus, and the share of what fulfils it that is allowed."""
         if allowed is None:
             return "", 1.0
-        if len(allowed) <= LISTED:
-            return f"id in {allowed.tolist()}", 1.0
         wanted, complete = expression(filters, settled=self._settled) if filters else ("", False)
-        return wanted, 1.0 if complete else min(1.0, len(allowed) / max(self.size, 1))
+        share = min(1.0, len(allowed) / max(self.size, 1))
+        if complete or (times == 1 and share >= THIN) or len(allowed) > LISTED:
+            return wanted, 1.0 if complete else share
+        return f"id in {allowed.tolist()}", 1.0
 
 
-def _mark_of(library: Library, model: ModelInfo, collection: Collection) -> Mark:
-    """What the library remembers of the mirror, if that is what the collection holds."""
-    how = f"bring it up to date with `rwkvsearch index --ann {collection.address.text}`"
-    with library.read() as session:
-        mark = read_mark(session, model, collection)
-    if collection.kind() is None or not mark.state:
-        raise LibraryError(f"{collection.name} is no mirror of this library yet: {how}")
+def _check(library: Library, model: ModelInfo, collection: Collection, mark: Mark) -> None:
+    """Raise `LibraryError` unless the collection is what the library remembers of its mirror."""
+    how = _how(collection.address.text)
+    if collection.kind() is None:
+        raise LibraryError(f"{collection.name} is not there any more: {how}")
     collection.load()
     check_owner(library, model, collection)
     there = collection.signature()
     if there is None or there.state != mark.state:
         raise LibraryError(f"{collection.name} is not the mirror that was made last: {how}")
-    return mark
+
+
+def _how(ann: str) -> str:
+    return f"bring it up to date with `rwkvsearch index --ann {ann}`"

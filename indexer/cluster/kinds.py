@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from rwkvsearch.data.errors import LibraryError
+from rwkvsearch.indexer.ann.kinds import SMALL
 
 METRIC: Final = "IP"
 """Of unit embeddings the cosine."""
-DEFAULT: Final = "HNSW"
 EXACT: Final = "FLAT"
+_LARGE: Final = "HNSW"
 
 _HNSW: Final = {"M": 32, "efConstruction": 200}
 _EF: Final = [{"ef": ef} for ef in (64, 128, 256, 512)]
@@ -41,6 +42,11 @@ class ClusterKind:
             known = ", ".join(_SEARCHES)
             raise LibraryError(f"{text!r} is no kind of cluster index; known are {known}")
         return cls(text.upper())
+
+    @classmethod
+    def default(cls, rows: int) -> ClusterKind:
+        """The kind for so many rows: exact as long as nobody notices how long that takes."""
+        return cls(EXACT if rows < SMALL else _LARGE)
 
     @property
     def exact(self) -> bool:

@@ -12,7 +12,8 @@ from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
 from rwkvsearch.indexer.blocks import Ids, newest_embedding
-from rwkvsearch.indexer.cluster.milvus import Collection, Signature
+from rwkvsearch.indexer.cluster.address import ClusterAddress, Target
+from rwkvsearch.indexer.cluster.milvus import Signature
 from rwkvsearch.indexer.cluster.rows import number_of
 from rwkvsearch.indexer.dialects import is_postgresql
 from rwkvsearch.indexer.library import Library, ModelInfo
@@ -50,16 +51,16 @@ class Mark:
         return replace(self, left_out=np.union1d(self.left_out_ids, dead).tolist())
 
 
-def read_mark(session: Session, model: ModelInfo, collection: Collection) -> Mark:
-    """Of the mirror in this collection; an empty one if there was none."""
-    found = _marks(session, model).get(_key(collection))
+def read_mark(session: Session, model: ModelInfo, target: Target) -> Mark:
+    """Of the mirror there; an empty one if there was none."""
+    found = _marks(session, model).get(target.key)
     return Mark(**found) if found else Mark()
 
 
-def write_mark(library: Library, model: ModelInfo, collection: Collection, mark: Mark) -> None:
+def write_mark(library: Library, model: ModelInfo, target: Target, mark: Mark) -> None:
     """Keep it; other mirrors of the model keep theirs."""
     with library.write() as session:
-        marks = _marks(session, model) | {_key(collection): asdict(mark)}
+        marks = _marks(session, model) | {target.key: asdict(mark)}
         session.merge(SettingRow(name=_setting(model), value=json.dumps(marks)))
 
 
@@ -92,9 +93,15 @@ def identify(session: Session) -> None:
         session.flush()
 
 
-def collection_of(session: Session, model: ModelInfo) -> str:
-    """The name of the collection where a person has given none."""
-    return f"rwkvsearch_{signature_of(session, model, 0).owner:016x}"
+def target_of(session: Session, model: ModelInfo, ann: str) -> Target:
+    """Where `--ann` mirrors a model to: a collection of its own where none is named.
+
+    Raises:
+        LibraryError: `ann` is no address.
+    """
+    address = ClusterAddress.parse(ann)
+    own = f"rwkvsearch_{signature_of(session, model, 0).owner:016x}"
+    return Target(address, address.collection or own)
 
 
 def new_state() -> int:
@@ -106,10 +113,6 @@ def _marks(session: Session, model: ModelInfo) -> dict[str, Any]:
     row = session.get(SettingRow, _setting(model))
     found: dict[str, Any] = json.loads(row.value) if row else {}
     return found
-
-
-def _key(collection: Collection) -> str:
-    return f"{collection.address.uri}/{collection.collection}"
 
 
 def _setting(model: ModelInfo) -> str:

@@ -18,8 +18,8 @@ import numpy as np
 
 from rwkvsearch.data.errors import LibraryError
 from rwkvsearch.indexer.blocks import Floats, Ids
-from rwkvsearch.indexer.cluster.address import TOKEN, ClusterAddress
-from rwkvsearch.indexer.cluster.kinds import DEFAULT, IN_LITE, METRIC, ClusterKind
+from rwkvsearch.indexer.cluster.address import TOKEN, ClusterAddress, Target
+from rwkvsearch.indexer.cluster.kinds import IN_LITE, METRIC, ClusterKind
 from rwkvsearch.indexer.cluster.rows import FIELDS, INDEXED, TEXTS
 
 MOST = 16_384
@@ -32,6 +32,8 @@ _EMBEDDING = "embedding"
 _SIGNATURE = 0  # the id of the row that says what the others are
 _REFUSED = ("unauthenticated", "auth check failure", "permission deny", "permission denied")
 _SILENT = ("connecting to server", "unavailable", "deadline", "failed to connect")
+
+_LITE_OPTIONS = {"grpc.keepalive_time_ms": 3_600_000}  # it takes the usual pings for an attack
 
 _lite_users: dict[str, int] = {}
 _lite_lock = Lock()
@@ -57,11 +59,12 @@ class Listed:
 class Collection:
     """A connection to one collection, which may not be there yet. Close it. Safe among threads."""
 
-    def __init__(self, address: ClusterAddress, collection: str) -> None:
+    def __init__(self, target: Target) -> None:
         """Raises `LibraryError` if it cannot be reached, or pymilvus is not installed."""
-        self.address = address
-        self.collection = collection
-        self.name = f"{address.name} ({collection})" if not address.collection else address.name
+        self.target = target
+        self.address = address = target.address
+        self.collection = target.collection
+        self.name = target.name
         self._client = _connect(address)
         try:
             with self._errors():
@@ -110,7 +113,7 @@ class Collection:
     def make(self, dim: int, rows: int) -> ClusterKind:
         """Make it and its index where they are not there, and load it; the kind of its index."""
         there = self.kind()
-        kind = there or self.address.kind or ClusterKind(DEFAULT)
+        kind = there or self.address.kind or ClusterKind.default(rows)
         with self._errors():
             if not self._client.has_collection(self.collection, timeout=_SECONDS):
                 self._create(dim)
@@ -284,7 +287,7 @@ def _connect(address: ClusterAddress) -> Any:
             return MilvusClient(uri=address.uri, token=token, timeout=_CONNECTING)
         logging.getLogger("grpc").setLevel(logging.CRITICAL + 1)  # what the lite server lacks
         with _lite_lock:
-            client = MilvusClient(uri=address.uri, timeout=_CONNECTING)
+            client = MilvusClient(uri=address.uri, timeout=_CONNECTING, grpc_options=_LITE_OPTIONS)
             _lite_users[address.uri] = _lite_users.get(address.uri, 0) + 1
         return client
 
@@ -324,7 +327,7 @@ def _told(address: ClusterAddress, message: str, cause: BaseException | None) ->
         known = "the one in" if os.environ.get(TOKEN) else "none is in"
         return f"{address.name}: Milvus does not accept the token, {known} ${TOKEN}"
     if any(word in seen for word in _SILENT):
-        return f"no Milvus answers at {address.name}: is it running there? ({line})"
+        return f"no Milvus answers at {address.name}: is it running there?"
     return f"{address.name}: Milvus says: {line}"
 
 

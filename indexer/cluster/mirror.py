@@ -8,7 +8,7 @@ Every write is an upsert or a delete by id, which may be repeated.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,17 +18,16 @@ import numpy as np
 from rwkvsearch.data.errors import LibraryError
 from rwkvsearch.indexer.address import Address
 from rwkvsearch.indexer.blocks import Ids, image_ids
-from rwkvsearch.indexer.cluster.address import ClusterAddress
 from rwkvsearch.indexer.cluster.kinds import ClusterKind
 from rwkvsearch.indexer.cluster.mark import (
     Mark,
-    collection_of,
     identify,
     last_sync,
     new_state,
     read_mark,
     settled_newest,
     signature_of,
+    target_of,
     write_mark,
 )
 from rwkvsearch.indexer.cluster.measure import measured
@@ -63,18 +62,10 @@ class Difference:
 @contextmanager
 def open_collection(library: Library, model: ModelInfo, ann: str) -> Iterator[Collection]:
     """The collection that mirrors `model`, there or not, until the block ends."""
-    collection = connect(library, model, ann)
-    try:
-        yield collection
-    finally:
-        collection.close()
-
-
-def connect(library: Library, model: ModelInfo, ann: str) -> Collection:
-    """As `open_collection`, to be closed by the caller."""
-    address = ClusterAddress.parse(ann)
     with library.read() as session:
-        return Collection(address, address.collection or collection_of(session, model))
+        target = target_of(session, model, ann)
+    with closing(Collection(target)) as collection:
+        yield collection
 
 
 def reach(library: Library, model: ModelInfo, ann: str) -> None:
@@ -106,7 +97,7 @@ def mirror(
     with _alone(library), open_collection(library, model, ann) as collection:
         newest, dead, before = _begin(library, model, collection)
         kind = _make(library, model, collection, before.rows)
-        write_mark(library, model, collection, before)
+        write_mark(library, model, collection.target, before)
         rows = written = gone = 0
         for found in differences(library, model, collection, newest, dead):
             collection.delete(found.stale)
@@ -127,7 +118,7 @@ def mirror(
             _sign(library, model, collection, mark.state)
         if before.kind != kind.name:
             mark = replace(mark, ann_recall=None)
-        write_mark(library, model, collection, measured(library, model, collection, mark))
+        write_mark(library, model, collection.target, measured(library, model, collection, mark))
     return written, gone
 
 
@@ -139,7 +130,8 @@ def _make(library: Library, model: ModelInfo, collection: Collection, rows: int)
     if collection.signature() is None and not len(collection.listed(0, None, 1).ids):
         _sign(library, model, collection, 0)
     check_owner(library, model, collection)
-    kind = collection.address.kind or there
+    outgrown = there.exact and not ClusterKind.default(rows).exact
+    kind = collection.address.kind or (ClusterKind.default(rows) if outgrown else there)
     if kind != there:
         collection.rebuild(kind, rows, model.dim)
     return kind
@@ -204,7 +196,7 @@ def _begin(library: Library, model: ModelInfo, collection: Collection) -> tuple[
     """Up to where to go, the images to leave out, and the mark for the time until that is done."""
     with library.write() as session:
         newest = settled_newest(session, model)
-        mark = read_mark(session, model, collection)
+        mark = read_mark(session, model, collection.target)
     dead = dead_images(library, model, newest)
     with library.read() as session:
         rows = len(image_ids(session, model, newest)) - len(dead)

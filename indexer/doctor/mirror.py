@@ -8,7 +8,7 @@ import numpy as np
 
 from rwkvsearch.data.errors import LibraryError
 from rwkvsearch.indexer.blocks import MARGIN, count_live, image_ids, live_rows
-from rwkvsearch.indexer.cluster.mark import Mark, read_mark
+from rwkvsearch.indexer.cluster.mark import Mark, read_mark, target_of
 from rwkvsearch.indexer.cluster.milvus import Collection
 from rwkvsearch.indexer.cluster.mirror import (
     check_dim,
@@ -29,11 +29,11 @@ def check_mirror(library: Library, ann: str, sample: int) -> Iterator[Finding]:
     """Whether the collection at `ann` of each model that was mirrored there is its mirror."""
     found = False
     for model in library.models():
-        with open_collection(library, model, ann) as collection:
-            with library.read() as session:
-                mark = read_mark(session, model, collection)
-            if mark.state:
-                found = True
+        with library.read() as session:
+            mark = read_mark(session, model, target_of(session, model, ann))
+        if mark.state:
+            found = True
+            with open_collection(library, model, ann) as collection:
                 yield from _check(library, model, collection, mark, sample)
     if not found:
         yield note("mirror", f"none at {ann} yet", f"`rwkvsearch index --ann {ann}` makes it")

@@ -27,6 +27,7 @@ from rwkvsearch.indexer.ann.synthetic import (
 )
 from rwkvsearch.indexer.blocks import newest_embedding
 from rwkvsearch.indexer.cluster import index as index_module
+from rwkvsearch.indexer.cluster import kinds
 from rwkvsearch.indexer.cluster.index import MilvusIndex
 from rwkvsearch.indexer.cluster.kinds import IN_LITE
 from rwkvsearch.indexer.cluster.mark import read_mark
@@ -38,6 +39,7 @@ from rwkvsearch.indexer.library import Library
 from rwkvsearch.indexer.search import SearchIndex
 from rwkvsearch.indexer.tables import EmbeddingRow, FileRow, ImageRow, ModelRow
 
+pytestmark = pytest.mark.server
 ROWS = 3_000
 
 SetGone = Callable[..., None]
@@ -189,6 +191,7 @@ def test_filters_never_take_hits_away(
 ) -> None:
     monkeypatch.setattr(index_module, "BRUTE_FORCE", 0)
     monkeypatch.setattr(index_module, "LISTED", listed)
+    monkeypatch.setattr(index_module, "THIN", 2 if listed else 0)
     bring(filled, f"{ann}?index={kind}")
     exact = SearchIndex.open(filled, MODEL, PREPROCESSING)
     queries = source.texts(5)
@@ -226,16 +229,23 @@ def test_facts_of_a_later_sync_are_not_asked_of_the_mirror(
         np.testing.assert_array_equal(index.search(query, 10, passing, filters=filters)[1], right)
 
 
-def test_another_kind_of_index_takes_the_place_of_the_first(filled: Library, ann: str) -> None:
+def test_the_kind_of_index(filled: Library, ann: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def kind() -> str | None:
+        with opened(filled, ann) as index:
+            assert index.ann_recall is not None and index.ann_recall > 0.9
+            return index.kind
+
     bring(filled, ann)
-    with opened(filled, ann) as index:
-        assert index.kind == "Milvus HNSW" and not index.exact
-    assert bring(filled, f"{ann}?index=FLAT") == (0, 0)
-    with opened(filled, ann) as index:
-        assert index.kind == "Milvus FLAT" and index.exact and index.ann_recall == 1
-    bring(filled, ann)  # the kind that it has
-    with opened(filled, ann) as index:
-        assert index.kind == "Milvus FLAT"
+    assert kind() == "Milvus FLAT"
+    assert bring(filled, f"{ann}?index=IVF_SQ8") == (0, 0)
+    assert kind() == "Milvus IVF_SQ8"
+    bring(filled, ann)
+    assert kind() == "Milvus IVF_SQ8"
+    bring(filled, f"{ann}?index=flat")
+    assert kind() == "Milvus FLAT"
+    monkeypatch.setattr(kinds, "SMALL", ROWS)
+    bring(filled, ann)  # it has outgrown an exact one
+    assert kind() == "Milvus HNSW"
 
 
 def test_doctor_finds_and_mends(filled: Library, ann: str) -> None:
@@ -323,7 +333,7 @@ def test_collections_of_others_are_left_alone(
     assert client.query("theirs", filter="", output_fields=["count(*)"])[0]["count(*)"] == 1
     client.close()
     with opened(filled, f"{server.ann}/photos") as index:
-        assert index.kind == "Milvus HNSW" and index.rows == ROWS
+        assert index.kind == "Milvus FLAT" and index.rows == ROWS
     assert held(filled, f"{server.ann}/photos") == set(range(1, ROWS + 1))
 
 
@@ -426,7 +436,7 @@ def test_killed_in_the_middle_it_goes_on(
     model = filled.models()[0]
     with filled.read() as session, open_collection(filled, model, ann) as collection:
         collection.load()
-        mark = read_mark(session, model, collection)
+        mark = read_mark(session, model, collection.target)
         newest = newest_embedding(session, model)
         assert (mark.upto, mark.rows) == (newest, ROWS + 1500 - 199)
         for part in differences(filled, model, collection, newest, mark.left_out_ids):
