@@ -62,10 +62,11 @@ def make_pictures(folder: Path, number: int) -> None:
         parent = folder / f"{at // _A_FOLDER:04}"
         if at % _A_FOLDER == 0:
             parent.mkdir(parents=True)
-        (parent / f"{at:07}.png").write_bytes(_png(at))
+        (parent / f"{at:07}.png").write_bytes(tiny_png(at))
 
 
-def _png(seed: int) -> bytes:
+def tiny_png(seed: int) -> bytes:
+    """A picture of 4 x 4 pixels, another one for each seed."""
     rows = np.random.default_rng(seed).integers(0, 256, (4, 12), np.uint8)
     scanlines = b"".join(b"\0" + row.tobytes() for row in rows)
     header = struct.pack(">IIBBBBB", 4, 4, 8, 2, 0, 0, 0)

@@ -48,8 +48,9 @@ _KNOWN = {
     "53300": "the server has no connection left ({why}); try again, or raise max_connections",
 }
 _PASSWORD = "{why}; put the password into ~/.pgpass or $PGPASSWORD"
+_GONE_BEGINS = "the server cannot be reached"
 _GONE = (
-    "the server cannot be reached or has stopped ({why}); what was stored is kept, run the same "
+    f"{_GONE_BEGINS} or has stopped ({{why}}); what was stored is kept, run the same "
     "command again when it is up"
 )
 _SAID = (
@@ -58,6 +59,10 @@ _SAID = (
     ("does not exist", _KNOWN["3D000"]),
     ("too many clients", _KNOWN["53300"]),
 )
+
+
+class ServerGone(LibraryError):
+    """The server does not answer, or has stopped in the middle."""
 
 
 class Connector:
@@ -108,8 +113,9 @@ def team_errors(name: str) -> Iterator[None]:
     try:
         yield
     except (DBAPIError, psycopg.Error) as error:
+        said = explain(error)
         kind = LibraryBusy if _is_passing(error) else LibraryError
-        raise kind(f"{name}: {explain(error)}") from error
+        raise (ServerGone if _GONE_BEGINS in said else kind)(f"{name}: {said}") from error
 
 
 def _is_passing(error: BaseException) -> bool:

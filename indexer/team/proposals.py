@@ -39,11 +39,10 @@ def by_index(
         # What would not use the index, in the eyes of a planner that knows little of vectors.
         **dict.fromkeys(("enable_seqscan", "enable_bitmapscan", "enable_sort"), "off"),
     }
-    of_these = "AND image_id = ANY (%(among)s::bigint[])" if among is not None else ""
     nearest = f"(data::halfvec({model.dim})) <#> %(query)s"
     return _ask(
         session,
-        f"SELECT image_id, {nearest} FROM embeddings WHERE model = {model.key} {of_these}"
+        f"SELECT image_id, {nearest} FROM embeddings WHERE model = {model.key} {_of(among)}"
         f" ORDER BY {nearest} LIMIT %(n)s",
         {"query": _half(query), "n": n, "among": _list(among)},
         settings,
@@ -54,14 +53,10 @@ def by_looking(
     session: Session, model: ModelInfo, query: Floats, n: int, among: Ids | None
 ) -> Proposed:
     """The `n` nearest to a unit `query` `[D]` of all rows, of `among` if given."""
-    rows = f"embeddings AS e WHERE e.model = {model.key}"
-    if among is not None:
-        rows = f"unnest(%(among)s::bigint[]) AS a (id) JOIN {rows} AND e.image_id = a.id".replace(
-            "WHERE", "ON"
-        )
     return _ask(
         session,
-        f"SELECT e.image_id, e.data <#> %(query)s AS far FROM {rows} ORDER BY far LIMIT %(n)s",
+        f"SELECT image_id, data <#> %(query)s AS far FROM embeddings WHERE model = {model.key}"
+        f" {_of(among)} ORDER BY far LIMIT %(n)s",
         {"query": _half(query), "n": n, "among": _list(among)},
         {},
     )
@@ -98,6 +93,10 @@ def _ask(
     ids = np.array([row[0] for row in rows], np.int64)
     scores = np.array([-row[1] for row in rows], np.float32)
     return Proposed(ids, scores, len(rows) < int(str(values["n"])))
+
+
+def _of(among: Ids | None) -> str:
+    return "" if among is None else "AND image_id = ANY (%(among)s::bigint[])"
 
 
 def _half(query: Floats) -> bytes | None:
