@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from rwkvsearch.indexer.address import Place, place_of
 from rwkvsearch.indexer.library import Library
 
 
@@ -77,9 +78,17 @@ def open_path() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.server)])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """Where a library can be made: a folder, and in another run of the test a database."""
+    if request.param == "sqlite":
+        return tmp_path / "library"
+    return place_of(request.getfixturevalue("team_address"))
+
+
 @pytest.fixture
-def library(tmp_path: Path) -> Iterator[Library]:
-    with Library.create(tmp_path / "library") as library:
+def library(place: Place) -> Iterator[Library]:
+    with Library.create(place) as library:
         yield library
 
 

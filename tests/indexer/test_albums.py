@@ -1,12 +1,11 @@
 """Saved queries and votes: kept, renamed, deleted, and gone with what they belong to."""
 
 import shutil
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import func, select
 
 from rwkvsearch.data.errors import LibraryError
 from rwkvsearch.indexer import edit
@@ -26,6 +25,7 @@ from rwkvsearch.indexer.doctor.salvage import salvage
 from rwkvsearch.indexer.library import Library
 from rwkvsearch.indexer.places import images_at
 from rwkvsearch.indexer.sync import sync
+from rwkvsearch.indexer.tables import VoteRow
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_saved_and_read(library: Library) -> None:
         ("a", "one"),
         ("b", "two"),
     ]
-    with Library.open(library.path) as again:
+    with Library.open(library.place) as again:
         album = read_album(again, "a")
     assert (album.query, album.liked, album.disliked) == ("one", (), ())
 
@@ -101,8 +101,8 @@ def test_renamed_and_deleted(indexed: Library) -> None:
     assert (album.query, album.liked, album.disliked) == ("one", (1,), (2,))
     delete_album(indexed, "c")
     assert [album.name for album in read_albums(indexed)] == ["b"]
-    with closing(sqlite3.connect(indexed.path / "library.sqlite")) as connection:
-        assert connection.execute("SELECT count(*) FROM votes").fetchone() == (0,)
+    with indexed.read() as session:
+        assert session.scalar(select(func.count()).select_from(VoteRow)) == 0
 
 
 def test_the_last_vote_counts(indexed: Library) -> None:
@@ -131,6 +131,7 @@ def test_votes_go_with_their_image(indexed: Library, photos: Path) -> None:
     assert read_album(indexed, "a").liked == ()
 
 
+@pytest.mark.parametrize("place", ["sqlite"], indirect=True)
 def test_a_library_that_cannot_be_written_says_so(indexed: Library) -> None:
     save_album(indexed, "a", "one")
     database = indexed.path / "library.sqlite"
@@ -141,6 +142,7 @@ def test_a_library_that_cannot_be_written_says_so(indexed: Library) -> None:
             save_album(library, "b", "two")
 
 
+@pytest.mark.parametrize("place", ["sqlite"], indirect=True)
 def test_doctor_finds_no_fault_in_albums_and_salvages_them(indexed: Library) -> None:
     save_album(indexed, "a", "one")
     vote(indexed, "a", liked=[1], disliked=[2])

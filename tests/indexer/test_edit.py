@@ -15,8 +15,8 @@ from sqlalchemy import func, select
 
 from rwkvsearch.data.errors import LibraryError
 from rwkvsearch.indexer.edit import forget, forget_gone, relocate
+from rwkvsearch.indexer.indexes import open_index
 from rwkvsearch.indexer.library import Library
-from rwkvsearch.indexer.search import SearchIndex
 from rwkvsearch.indexer.sync import sync
 from rwkvsearch.indexer.tables import ImageRow, Table
 
@@ -44,7 +44,7 @@ def test_forget_leaves_nothing_behind(library: Library, photos: Path, encoder: A
     left = rows(library)
     assert (left["files"], left["images"], left["embeddings"]) == (6, 6, 6)
     assert (left["captions"], left["texts"], left["text_embeddings"]) == (0, 0, 0)
-    index = SearchIndex.open(library, "fake", "fake-8")
+    index = open_index(library, "fake", "fake-8")
     assert index.rows == 6
     assert forget(library, photos) == 6
     assert [*library.path.glob("ann/*")] == []

@@ -11,7 +11,7 @@ from rwkvsearch.indexer.tables import SettingRow
 
 def test_only_a_commit_is_a_change(tmp_path: Path) -> None:
     with Library.create(tmp_path / "library") as library:
-        fresh = Freshness(library.path)
+        fresh = Freshness(library.place)
         states = [fresh.state()]
         for number in range(20):  # faster than the clock of the file system
             with library.write() as session:

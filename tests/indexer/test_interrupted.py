@@ -138,6 +138,7 @@ def test_no_space_for_a_new_library(many: Path, tmp_path: Path, encoder: Any) ->
     assert_complete(home, many, encoder)
 
 
+@pytest.mark.parametrize("place", ["sqlite"], indirect=True)
 def test_full_database(
     many: Path, library: Library, encoder: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -152,7 +153,7 @@ def test_full_database(
         pages = session.execute(text("PRAGMA page_count")).scalar_one()
     with monkeypatch.context() as patch:
         patch.setattr(catalog, "_set_pragmas", limited)
-        with Library.open(library.path) as full:
+        with Library.open(library.place) as full:
             with pytest.raises(LibraryError, match="no space left to write") as caught:
                 sync(full, [many], encoder, SyncOptions(batch_size=4))
             assert "\n" not in str(caught.value)
@@ -161,6 +162,7 @@ def test_full_database(
     assert_complete(library.path, many, encoder)
 
 
+@pytest.mark.parametrize("place", ["sqlite"], indirect=True)
 def test_no_space_for_the_ann_file(
     many: Path, library: Library, encoder: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,7 +173,7 @@ def test_no_space_for_the_ann_file(
         patch.setattr("rwkvsearch.indexer.ann.publish.os.fsync", refuse)
         with pytest.raises(LibraryError, match="cannot be written: No space left on device"):
             sync(library, [many], encoder)
-    with Library.open(library.path) as readable:
+    with Library.open(library.place) as readable:
         assert SearchIndex.open(readable, "fake", "fake-8").rows == PICTURES
     assert_complete(library.path, many, encoder)
     assert encoder.encoded == PICTURES

@@ -28,7 +28,7 @@ def test_no_library(tmp_path: Path) -> None:
 
 def test_create_again_keeps_everything(library: Library, photos: Path, encoder: Any) -> None:
     sync(library, [photos], encoder)
-    with Library.create(library.path) as again:
+    with Library.create(library.place) as again:
         assert again.stats().images == 10
 
 
@@ -46,13 +46,14 @@ def test_empty_library(library: Library) -> None:
     assert library.paths_of([1, 2]) == {}
 
 
+@pytest.mark.parametrize("place", ["sqlite"], indirect=True)
 def test_newer_schema(library: Library) -> None:
     with sqlite3.connect(library.path / "library.sqlite") as connection:
         connection.execute("PRAGMA user_version = 99")
     connection.close()
     for way in (Library.open, Library.create):
         with pytest.raises(LibraryError, match="made by a newer rwkvsearch"):
-            way(library.path)
+            way(library.place)
 
 
 def test_another_programs_database(tmp_path: Path) -> None:
@@ -72,6 +73,7 @@ def test_not_a_database(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("place", ["sqlite"], indirect=True)
 def test_damaged_pages(library: Library, photos: Path, encoder: Any) -> None:
     sync(library, [photos], encoder)
     library.close()
@@ -80,7 +82,7 @@ def test_damaged_pages(library: Library, photos: Path, encoder: Any) -> None:
     data[4096:] = os.urandom(len(data) - 4096)
     database.write_bytes(data)
     with pytest.raises(LibraryError, match="damaged") as caught:
-        with Library.open(library.path) as damaged:
+        with Library.open(library.place) as damaged:
             damaged.stats()
     assert "\n" not in str(caught.value)
 
@@ -104,7 +106,7 @@ def test_second_writer_is_told_and_readers_are_not_disturbed(
     library: Library, photos: Path, encoder: Any
 ) -> None:
     sync(library, [photos], encoder)
-    with library.writer(), Library.open(library.path) as other:
+    with library.writer(), Library.open(library.place) as other:
         with pytest.raises(LibraryError, match="another rwkvsearch is indexing into"):
             sync(other, [photos], encoder)
         with library.write():
@@ -114,15 +116,16 @@ def test_second_writer_is_told_and_readers_are_not_disturbed(
 
 def test_the_lock_of_a_killed_writer_is_gone(library: Library) -> None:
     code = (
-        "import os, signal, sys; from pathlib import Path\n"
+        "import os, signal, sys; from rwkvsearch.indexer.address import place_of\n"
         "from rwkvsearch.indexer.library import Library\n"
-        "with Library.open(Path(sys.argv[1])).writer(): os.kill(os.getpid(), signal.SIGKILL)\n"
+        "with Library.open(place_of(sys.argv[1])).writer(): os.kill(os.getpid(), signal.SIGKILL)\n"
     )
-    assert subprocess.run([sys.executable, "-c", code, library.path]).returncode == -9
+    assert subprocess.run([sys.executable, "-c", code, str(library.place)]).returncode == -9
     with library.writer():
         pass
 
 
+@pytest.mark.parametrize("place", ["sqlite"], indirect=True)
 def test_read_only_folder(library: Library, photos: Path, encoder: Any, open_path: Path) -> None:
     sync(library, [photos], encoder)
     library.close()
@@ -168,6 +171,7 @@ def as_other_user(code: str, home: Path) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.parametrize("place", ["sqlite"], indirect=True)
 def test_a_reader_without_permission_sees_what_another_writes(
     library: Library, photos: Path, encoder: Any, open_path: Path
 ) -> None:
@@ -193,6 +197,7 @@ def test_a_reader_without_permission_sees_what_another_writes(
     assert (said, reader.returncode) == ("9\n", 0)
 
 
+@pytest.mark.parametrize("place", ["sqlite"], indirect=True)
 def test_pages_that_change_beneath_a_reader_are_not_called_damage(
     library: Library, photos: Path, encoder: Any, open_path: Path
 ) -> None:
@@ -227,12 +232,13 @@ def test_undecodable_library_path(tmp_path: Path, photos: Path, encoder: Any) ->
         assert library.stats().images == 10
 
 
+@pytest.mark.parametrize("place", ["sqlite"], indirect=True)
 def test_another_library_in_its_place_is_read(
     library: Library, photos: Path, encoder: Any, tmp_path: Path
 ) -> None:
     sync(library, [photos], encoder)
     assert library.stats().images == 10
-    with Library.open(library.path) as reader:
+    with Library.open(library.place) as reader:
         assert reader.stats().images == 10
         library.close()
         shutil.move(library.path, tmp_path / "old")

@@ -108,10 +108,10 @@ def test_cannot_be_written(library: Library, model: ModelInfo) -> None:
 WRITER = """
 import sys
 import numpy as np
-from pathlib import Path
+from rwkvsearch.indexer.address import place_of
 from rwkvsearch.indexer.library import Library
 from rwkvsearch.indexer.maps import CollectionMap, mapper, write_map
-with Library.open(Path(sys.argv[1])) as library, mapper(library):
+with Library.open(place_of(sys.argv[1])) as library, mapper(library):
     model, n = library.models()[0], 400_000
     for turn in range(1, 10_000):
         points = np.full((n, 2), 1 / turn, np.float32)
@@ -124,7 +124,7 @@ with Library.open(Path(sys.argv[1])) as library, mapper(library):
 def test_killed_while_writing(library: Library, model: ModelInfo) -> None:
     for pause in (0.0, 0.011, 0.023, 0.037):
         process = subprocess.Popen(
-            [sys.executable, "-c", WRITER, str(library.path)], stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", WRITER, str(library.place)], stdout=subprocess.PIPE, text=True
         )
         with process:
             assert process.stdout and process.stdout.readline() == "1\n"

@@ -63,6 +63,7 @@ def test_rescore_by_hand() -> None:
     np.testing.assert_array_equal(scores, np.array([1, 0, -1, 0.6], np.float32))
 
 
+@pytest.mark.parametrize("place", ["sqlite"], indirect=True)
 def test_published_newer_removed_and_republished(
     library: Library, many: Path, encoder: Any, paint: Paint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -90,6 +91,7 @@ def test_published_newer_removed_and_republished(
     check(library, published=True)
 
 
+@pytest.mark.parametrize("place", ["sqlite"], indirect=True)
 def test_many_equal_scores_are_ordered_by_image_id(
     library: Library, many: Path, encoder: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -99,6 +101,7 @@ def test_many_equal_scores_are_ordered_by_image_id(
     check(library, published=True)
 
 
+@pytest.mark.parametrize("place", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("damage", ["missing", "empty", "truncated", "garbage", "folder gone"])
 def test_a_damaged_file_is_only_a_cache(
     damage: str, library: Library, many: Path, encoder: Any
@@ -117,6 +120,7 @@ def test_a_damaged_file_is_only_a_cache(
     check(library, published=True)
 
 
+@pytest.mark.parametrize("place", ["sqlite"], indirect=True)
 def test_bit_rot_behind_the_checked_head(
     library: Library, many: Path, encoder: Any, paint: Paint
 ) -> None:
@@ -136,6 +140,7 @@ def test_bit_rot_behind_the_checked_head(
             assert score == truth[0][row][truth[1][row] == image_id][0]
 
 
+@pytest.mark.parametrize("place", ["sqlite"], indirect=True)
 def test_damaged_heads_never_crash(library: Library, many: Path, encoder: Any) -> None:
     sync(library, [many], encoder)
     (path,) = ann_files(library)
@@ -147,6 +152,7 @@ def test_damaged_heads_never_crash(library: Library, many: Path, encoder: Any) -
         assert SearchIndex.open(library, "fake", "fake-8")._published is None
 
 
+@pytest.mark.parametrize("place", ["sqlite"], indirect=True)
 def test_leftovers_of_a_killed_publish_are_removed(
     library: Library, photos: Path, encoder: Any, other_encoder: Any
 ) -> None:

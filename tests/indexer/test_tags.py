@@ -137,7 +137,7 @@ def test_what_is_embedded_again_is_tagged_again(
 
 
 def test_one_writer(library: Library, model: ModelInfo) -> None:
-    with Library.open(library.path) as other, other.writer():
+    with Library.open(library.place) as other, other.writer():
         with pytest.raises(LibraryBusy):
             tag_images(library, model, both, "a")
     assert tags(library) == {}
@@ -145,8 +145,8 @@ def test_one_writer(library: Library, model: ModelInfo) -> None:
 
 KILLED = """
 import os, signal, sys
-from pathlib import Path
 from rwkvsearch.indexer import blocks, tags
+from rwkvsearch.indexer.address import place_of
 from rwkvsearch.indexer.library import Library
 
 blocks.BLOCK = 3
@@ -158,7 +158,7 @@ def label(embeddings):
         os.kill(os.getpid(), signal.SIGKILL)
     return [[("any", 0.5), ("thing", 0.25)] for _ in embeddings]
 
-with Library.open(Path(sys.argv[1])) as library:
+with Library.open(place_of(sys.argv[1])) as library:
     tags.tag_images(library, library.models()[0], label, "a")
 """
 
@@ -166,7 +166,7 @@ with Library.open(Path(sys.argv[1])) as library:
 def test_a_killed_run_goes_on(library: Library, model: ModelInfo) -> None:
     tag_images(library, model, by_colour, "old")
     old = tags(library)
-    killed = subprocess.run([sys.executable, "-c", KILLED, str(library.path)])
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(library.place)])
     assert killed.returncode == -signal.SIGKILL
     new = [("any", 0.5), ("thing", 0.25)]
     assert tags(library) == {**old, **{n: new for n in range(1, 7)}}
@@ -181,6 +181,7 @@ def test_doctor_is_content_with_tags(library: Library, model: ModelInfo) -> None
     assert [finding for finding in report.findings if finding.state != "ok"] == []
 
 
+@pytest.mark.parametrize("place", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("table", ["texts", "tags", "embeddings"])
 def test_tags_are_salvaged(
     table: str, library: Library, model: ModelInfo, photos: Path, encoder: Any
@@ -198,7 +199,7 @@ def test_tags_are_salvaged(
     with (library.path / "library.sqlite").open("r+b") as stream:
         stream.seek((page - 1) * size)
         stream.write(b"\xff" * 200)
-    with Library.open(library.path) as opened:
+    with Library.open(library.place) as opened:
         assert repair(opened, Checkup(full=True)).clean
         assert tags(opened) == ({} if table == "tags" else before)
         sync(opened, [photos], encoder)

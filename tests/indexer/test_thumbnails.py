@@ -416,6 +416,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from rwkvsearch.indexer import thumb_files
+from rwkvsearch.indexer.address import place_of
 from rwkvsearch.indexer.library import Library
 from rwkvsearch.indexer.thumbnails import Thumbnails
 
@@ -429,7 +430,7 @@ def half(path, data):
     done.append(write(path, data))
 
 Path.write_bytes = half
-with Library.open(Path(sys.argv[1])) as library:
+with Library.open(place_of(sys.argv[1])) as library:
     Thumbnails(library).warm(threads=1)
 """
 
@@ -438,7 +439,7 @@ def test_a_killed_run_goes_on_and_what_it_leaves_is_removed(
     library: Library, photos: Path, encoder: Any
 ) -> None:
     sync(library, [photos], encoder)
-    killed = subprocess.run([sys.executable, "-c", KILLED, str(library.path)])
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(library.place)])
     assert killed.returncode == -signal.SIGKILL
     (part,) = (library.path / "thumbs").rglob(".*.part")
     thumbs = Thumbnails(library)
