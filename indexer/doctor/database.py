@@ -1,4 +1,4 @@
-"""Checks of `library.sqlite` as a database: its pages, references, rows that nobody needs."""
+"""Checks of the catalog as a database: the pages of SQLite, references, rows that nobody needs."""
 
 from __future__ import annotations
 
@@ -6,39 +6,33 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import permutations
 
-from sqlalchemy import select, text
+from sqlalchemy import PrimaryKeyConstraint, UniqueConstraint, select, text
 from sqlalchemy.orm import Session
 
 from rwkvsearch.data.errors import LibraryError
+from rwkvsearch.indexer.dialects import is_postgresql
 from rwkvsearch.indexer.doctor.findings import Finding, fault, note, ok, some
 from rwkvsearch.indexer.doctor.salvage import salvage
 from rwkvsearch.indexer.library import Library
 from rwkvsearch.indexer.sources import SHARD
-from rwkvsearch.indexer.tables import FileRow, RootRow
+from rwkvsearch.indexer.tables import FileRow, RootRow, Table
 
 Fix = Callable[[Library], None]
+_KEY_KINDS = (PrimaryKeyConstraint, UniqueConstraint)
 
 # What a row of a table cannot be without: with the other one gone, it says nothing any more.
 _DELETED = ("captions", "text_embeddings", "embeddings", "generations", "tags", "votes", "files")
 
 _OF_LOST_MODEL = (
-    "(name LIKE 'ann%:%' OR name LIKE 'tags:%') AND"
-    " CAST(substr(name, instr(name, ':') + 1) AS INTEGER) NOT IN (SELECT id FROM models)"
+    "(name LIKE 'ann%:%' OR name LIKE 'tags:%') AND NOT EXISTS"
+    " (SELECT 1 FROM models WHERE settings.name LIKE '%:' || models.id)"
 )
 _ORPHANS = {
     "ann that was replaced": (
         "generations",
         "id NOT IN (SELECT max(id) FROM generations GROUP BY model)",
-        (
-            "DELETE FROM generations WHERE id NOT IN"
-            " (SELECT max(id) FROM generations GROUP BY model)",
-        ),
     ),
-    "setting of a model that is not there": (
-        "settings",
-        _OF_LOST_MODEL,
-        (f"DELETE FROM settings WHERE {_OF_LOST_MODEL}",),
-    ),
+    "setting of a model that is not there": ("settings", _OF_LOST_MODEL),
 }
 
 # An edited picture leaves its old content behind, an edited caption its old text.
@@ -118,13 +112,14 @@ def check_references(library: Library) -> Iterator[Finding]:
 def check_orphans(library: Library) -> Iterator[Finding]:
     """Rows that nothing leads to any more."""
     found = False
-    for noun, (table, condition, statements) in _ORPHANS.items():
+    for noun, (table, condition) in _ORPHANS.items():
         with library.read() as session:
             number = _count(session, table, condition)
         if number:
             found = True
             what, _, rest = noun.partition(" ")
-            yield fault("orphans", f"{some(number, what)} {rest}", "dropped", _running(statements))
+            drop = _dropping(table, condition)
+            yield fault("orphans", f"{some(number, what)} {rest}", "dropped", drop)
     for noun, condition in _KEPT.items():
         with library.read() as session:
             number = _count(session, noun + "s", condition)
@@ -193,29 +188,32 @@ def _count(session: Session, table: str, condition: str) -> int:
     )
 
 
-def _running(statements: Iterable[str]) -> Fix:
+def _dropping(table: str, condition: str) -> Fix:
     def fix(library: Library) -> None:
         with library.write() as session:
-            for statement in statements:
-                session.execute(text(statement))
+            session.execute(text(f"DELETE FROM {table} WHERE {condition}"))
 
     return fix
 
 
 def _spare(session: Session, key: _Key) -> list[tuple[int, int]]:
     """(a row that is one too many, the row to keep)."""
-    columns = [name.strip() for name in key.columns.split(",")]
-    grouped = ", ".join(f"+{name}" for name in columns)  # + keeps SQLite from using an index
-    same = " AND ".join(f"+t.{name} IS g.{name}" for name in columns)
+    if is_postgresql(session):
+        without_indexes(session)
     rows = session.execute(
         text(
-            f"SELECT t.id, g.first FROM {key.table} t NOT INDEXED JOIN"
-            f" (SELECT min(id) AS first, {key.columns} FROM {key.table} NOT INDEXED"
-            f" GROUP BY {grouped} HAVING count(*) > 1) g"
-            f" ON {same} WHERE t.id != g.first"
+            f"SELECT id, first FROM (SELECT id, min(id) OVER (PARTITION BY {key.columns}) AS first"
+            f" FROM {key.table} {'' if is_postgresql(session) else 'NOT INDEXED'}) AS t"
+            " WHERE id != first"
         )
     )
     return [(spare, kept) for spare, kept in rows]
+
+
+def without_indexes(session: Session) -> None:
+    """Let PostgreSQL read the rows themselves until the transaction ends."""
+    for way in ("indexscan", "indexonlyscan", "bitmapscan"):
+        session.execute(text(f"SET LOCAL enable_{way} = off"))
 
 
 def _merging(key: _Key) -> Fix:
@@ -224,12 +222,24 @@ def _merging(key: _Key) -> Fix:
             for spare, kept in _spare(session, key):
                 both = {"spare": spare, "kept": kept}
                 for table, column in key.references:
-                    repoint = f"UPDATE OR IGNORE {table} SET {column} = :kept"
-                    session.execute(text(f"{repoint} WHERE {column} = :spare"), both)
-                    session.execute(text(f"DELETE FROM {table} WHERE {column} = :spare"), both)
+                    for others in _unique_with(table, column):
+                        same = " AND ".join(f"k.{name} = {table}.{name}" for name in others)
+                        known = f"SELECT 1 FROM {table} AS k WHERE k.{column} = :kept AND {same}"
+                        drop = f"DELETE FROM {table} WHERE {column} = :spare AND EXISTS ({known})"
+                        session.execute(text(drop), both)
+                    repoint = f"UPDATE {table} SET {column} = :kept WHERE {column} = :spare"
+                    session.execute(text(repoint), both)
                 session.execute(text(f"DELETE FROM {key.table} WHERE id = :spare"), both)
 
     return fix
+
+
+def _unique_with(table: str, column: str) -> list[list[str]]:
+    """The other columns of every key of a table that `column` is a part of."""
+    own = Table.metadata.tables[table]
+    keys = [one for one in own.constraints if isinstance(one, _KEY_KINDS)]
+    names = [[member.name for member in key.columns] for key in keys]
+    return [[name for name in key if name != column] for key in names if column in key]
 
 
 def _twice_by_path(session: Session) -> list[int]:

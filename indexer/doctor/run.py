@@ -138,6 +138,12 @@ def _checks(
         "leftovers": lambda: check_leftovers(library, is_writer=is_writer),
         "results": lambda: check_results(library),
     }
+    if library.is_shared:
+        from rwkvsearch.indexer.doctor import server  # needs psycopg
+
+        checks["database"] = lambda: server.check_server(library, full=full)
+        checks["references"] = lambda: server.check_kept_references(library)
+        checks["ann"] = lambda: server.check_hnsw(library, 5 * _SAMPLE if full else _SAMPLE)
     if (ann := checkup.ann) is not None:
         checks["mirror"] = lambda: check_mirror(library, ann, 5 * _SAMPLE if full else _SAMPLE)
     if weights is not None:
