@@ -26,6 +26,7 @@ _COMMANDS = {
     "How often the right picture, or the right words, come first": "bench recall --data SET",
     "How often a picture is told by the name of its class": "bench classify --data SHARDS",
     "How fast each kind of index is here, and how much it finds": "tune",
+    "How fast this computer encodes, indexes and answers": "bench speed",
 }
 
 

@@ -25,7 +25,9 @@ def made(name: str, images: int, kind: str = "recall") -> Result:
 
 def asked(ask: Ask, home: Path) -> dict[str, Any]:
     app = FastAPI()
-    app.state.service = SimpleNamespace(library=SimpleNamespace(path=home))
+    app.state.service = SimpleNamespace(
+        library=SimpleNamespace(path=home, place=home, name=str(home))
+    )
     app.include_router(router, prefix="/api/v1")
     reply = ask(app, path="/api/v1/benchmarks")
     assert (reply.status, reply.headers["content-type"]) == (200, "application/json")
@@ -39,7 +41,7 @@ def test_nothing_is_kept(ask: Ask, tmp_path: Path, home: Path) -> None:
     assert (answer["results"], answer["unreadable"]) == ([], [])
     assert [one["command"] for one in answer["commands"]] == [
         f"rwkvsearch {do} --save --library '{tmp_path}/it'\"'\"'s here'"
-        for do in ("bench recall --data SET", "bench classify --data SHARDS", "tune")
+        for do in ("bench recall --data SET", "bench classify --data SHARDS", "tune", "bench speed")
     ]
     assert asked(ask, home)["commands"][2]["command"] == "rwkvsearch tune --save"
     assert [one["name"] for one in answer["published_recall"]] == ["Flickr30k", "MSCOCO"]

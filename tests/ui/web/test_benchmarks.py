@@ -47,6 +47,16 @@ def keep_others(home: Path) -> None:
     top = {"top1": 68.2, "top5": 87.3}
     keep_result(home, Result("classify", WHEN, None, data, {"templates": ["a {}"]}, top, {}))
     keep_result(home, Result("speed", WHEN, None, None, {}, {"images_per_second": 12.5}, {}))
+    rate = {"median": 57.04, "low": 50.0, "high": 60.0, "rounds": 3}
+    speed = {
+        "machine": {},
+        "encoder": {
+            "models": {"fp32": {"images": {"16": rate}, "texts": {"16": rate}}},
+            "b32_image": {"ratio_to_vit_b32": {"1": 1.02, "16": 0.9873}},
+        },
+        "ann": {"1000": {"rows": 1000, "query": {"p50_ms": rate}, "ann_recall@10": {"images": 1}}},
+    }
+    keep_result(home, Result("speed", WHEN, None, None, {}, speed, {}))
     keep_result(home, Result("recall", WHEN, None, data, {}, {"of another": "shape"}, {}))
     (home / "benchmarks" / "bad.json").write_text("{")
 
@@ -61,7 +71,10 @@ def served(home: Path) -> Iterator[str]:
     from rwkvsearch.ui.api.benchmark_routes import router
     from rwkvsearch.ui.web.benchmarks import add
 
-    app, service = FastAPI(), SimpleNamespace(library=SimpleNamespace(path=home))
+    app, service = (
+        FastAPI(),
+        SimpleNamespace(library=SimpleNamespace(path=home, place=home, name=str(home))),
+    )
     app.state.service = service
     app.include_router(router, prefix="/api/v1")
     with gr.Blocks(analytics_enabled=False) as pages:
@@ -153,7 +166,9 @@ def test_results_beside_the_published_rows(look: Open, tmp_path: Path) -> None:
     assert tuning.locator("tr.chosen td").nth(1).inner_text() == "SQ8 (chosen)"
     table = page.locator("section.everything").inner_text()
     assert "images_per_second 12.5" in table
-    assert page.locator("section.everything tbody tr").count() == 5
+    assert "B/32 image to ViT-B/32: 1.02 at batch 1, 0.987 at batch 16" in table
+    assert "1,000 pictures: query 57.0 ms, ann_recall@10 1.00" in table
+    assert page.locator("section.everything tbody tr").count() == 6
     assert "damaged: not JSON" in page.locator("section.unreadable").inner_text()
 
 
