@@ -80,6 +80,9 @@ class OnnxOps:
         inputs = [x, self.constant(weight), *([] if bias is None else [self.constant(bias)])]
         return self.node("LayerNormalization", inputs, epsilon=eps)
 
+    def unit_variance(self, x: Node, size: int, eps: float) -> Node:
+        return self.layer_norm(x, eps, np.ones(size, np.float32))
+
     def unit_length(self, x: Node) -> Node:
         norm = self.node("ReduceL2", [x], axes=[-1])
         return self.node("Div", [x, self.maximum(norm, self.number(1e-12))])
@@ -103,9 +106,6 @@ class OnnxOps:
     def slice(self, x: Node, start: int, end: int, axis: int) -> Node:
         places = [self.constant(np.array([value])) for value in (start, end, axis)]
         return self.node("Slice", [x, *places])
-
-    def pad(self, x: Node, before: Sequence[int], after: Sequence[int]) -> Node:
-        return self.node("Pad", [x, self.constant(np.array([*before, *after]))])
 
     def concat(self, parts: Sequence[Node], axis: int) -> Node:
         return self.node("Concat", parts, axis=axis)

@@ -48,6 +48,11 @@ class OpenvinoOps:
         y = y if (weight == 1).all() else opset.multiply(y, self.constant(weight))
         return y if bias is None else opset.add(y, self.constant(bias))
 
+    def unit_variance(self, x: Node, size: int, eps: float) -> Node:
+        mean = opset.reduce_mean(opset.multiply(x, x), self._whole(-1), True)
+        root = opset.sqrt(opset.add(mean, self.constant(np.array([eps], np.float32))))
+        return opset.multiply(x, opset.divide(self.constant(np.ones(1, np.float32)), root))
+
     def unit_length(self, x: Node) -> Node:
         return opset.normalize_l2(x, self._whole(2), 1e-24, "max")
 
@@ -69,10 +74,6 @@ class OpenvinoOps:
     def slice(self, x: Node, start: int, end: int, axis: int) -> Node:
         whole = self._whole
         return opset.slice(x, whole(start), whole(end), whole(1), whole(axis))
-
-    def pad(self, x: Node, before: Sequence[int], after: Sequence[int]) -> Node:
-        zero = opset.constant(np.float32(0))
-        return opset.pad(x, self._whole(*before), self._whole(*after), "constant", zero)
 
     def concat(self, parts: Sequence[Node], axis: int) -> Node:
         return opset.concat(list(parts), axis)

@@ -22,6 +22,8 @@ from rwkvsearch.retrieval.models import home_folder
 logger = logging.getLogger(__name__)
 
 HASH_BYTES = 32
+GRAPHS = 2
+"""Counts the ways the graphs were written: what was kept or measured of older ones is not used."""
 ROWS_AT_ONCE = 16
 """Most rows of one call: the activations of more leave the caches."""
 
@@ -82,7 +84,7 @@ def machine_key() -> str:
         lines = []
     facts = [line for line in lines if line.startswith(("model name", "flags"))][:2]
     threads, versions = torch.get_num_threads(), (openvino.__version__, torch.__version__)
-    told = repr((processor, facts, threads, versions))
+    told = repr((processor, facts, threads, versions, GRAPHS))
     return hashlib.sha256(told.encode()).hexdigest()[:12]
 
 

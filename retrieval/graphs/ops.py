@@ -40,6 +40,9 @@ class Ops(Protocol):
     def layer_norm(self, x: Node, eps: float, weight: Array, bias: Array | None = None) -> Node:
         """Zero mean and unit variance along the last axis, times `weight`, plus `bias`."""
 
+    def unit_variance(self, x: Node, size: int, eps: float) -> Node:
+        """Of x `[..., size]` with zero mean along the last axis."""
+
     def unit_length(self, x: Node) -> Node:
         """Divided by its L2 norm along the last axis."""
 
@@ -51,9 +54,6 @@ class Ops(Protocol):
     def transpose(self, x: Node, order: Sequence[int]) -> Node: ...
     def split(self, x: Node, parts: int, axis: int) -> list[Node]: ...
     def slice(self, x: Node, start: int, end: int, axis: int) -> Node: ...
-    def pad(self, x: Node, before: Sequence[int], after: Sequence[int]) -> Node:
-        """With so many zeros before and after along each axis."""
-
     def concat(self, parts: Sequence[Node], axis: int) -> Node: ...
     def gather(self, x: Node, places: Node, axis: int) -> Node: ...
     def patches(self, pixels: Node, kernel: Array) -> Node:

@@ -2,21 +2,21 @@
 
 The channels of the residual stream are reordered so that those that a token shift moves the same
 way lie side by side; every weight that reads or writes the stream is reordered with it, so a shift
-is a few slices and the result is the same. Bi-WKV is that of `kernels.blocks`.
+copies long pieces and the result is the same. Bi-WKV is that of `kernels.blocks`.
 """
 
-from collections.abc import Callable
 from math import isqrt
 from typing import cast
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rwkvsearch.kernels.blocks import FLOOR, blocks_of
 from rwkvsearch.retrieval.graphs.ops import Array, Node, Ops
 from rwkvsearch.retrieval.rwkv_clip.image_tower import ImageTower
-from rwkvsearch.retrieval.rwkv_clip.mixing import Block, ChannelMix, TimeMix
+from rwkvsearch.retrieval.rwkv_clip.mixing import MIX_RANK, Block, ChannelMix, TimeMix
 from rwkvsearch.retrieval.rwkv_clip.text_tower import TextTower
 
 Order = NDArray[np.int64]
@@ -31,43 +31,27 @@ def image_graph(ops: Ops, tower: ImageTower, pixels: Node) -> Node:
     """Return the features `[B, D]` of `pixels` `[B, 3, S, S]`, S as the tower was trained for."""
     embed = tower.patch_embed
     tokens, width = tower.position.shape[1:]
-    rows, none = isqrt(tokens), (0, 0, 0, 0)
     order = _order(width, _blocks(tower)[0].time_mix.heads, 4)
-
-    def shift(x: Node) -> Node:
-        left, right, above, below = ops.split(ops.reshape(x, (-1, rows, rows, width)), 4, 3)
-        moved = (
-            ops.pad(ops.slice(left, 0, rows - 1, 2), (0, 0, 1, 0), none),
-            ops.pad(ops.slice(right, 1, rows, 2), none, (0, 0, 1, 0)),
-            ops.pad(ops.slice(above, 0, rows - 1, 1), (0, 1, 0, 0), none),
-            ops.pad(ops.slice(below, 1, rows, 1), none, (0, 1, 0, 0)),
-        )
-        return ops.reshape(ops.concat(moved, 3), (-1, tokens, width))
-
+    rows = isqrt(tokens)
+    grid = np.pad(np.arange(tokens).reshape(rows, rows), 1, constant_values=-1)
+    left, right, above, below = grid[1:-1, :-2], grid[1:-1, 2:], grid[:-2, 1:-1], grid[2:, 1:-1]
+    neighbours = np.stack((left, right, above, below), 2).reshape(tokens, 4)
     x = ops.patches(pixels, array(embed.weight)[order])
     x = ops.transpose(ops.reshape(x, (-1, width, tokens)), (0, 2, 1))
     bias = array(cast(Tensor, embed.bias))
     x = ops.add(x, ops.constant((array(tower.position) + bias)[..., order]))
-    x = _Graph(ops, tokens, order, shift).run(x, tower)
+    x = _Graph(ops, order, neighbours).run(x, tower)
     return ops.gather(ops.mean(x, 1), ops.constant(np.argsort(order)), 1)
 
 
 def text_graph(ops: Ops, tower: TextTower, ids: Node, tokens: int) -> Node:
     """Return the features `[B, D]` of `ids` `[B, T]`."""
     table = array(tower.embed.weight)
-    width = table.shape[1]
-    order, none = _order(width, _blocks(tower)[0].time_mix.heads, 2), (0, 0, 0)
-
-    def shift(x: Node) -> Node:
-        before, after = ops.split(x, 2, 2)
-        moved = (
-            ops.pad(ops.slice(before, 0, tokens - 1, 1), (0, 1, 0), none),
-            ops.pad(ops.slice(after, 1, tokens, 1), none, (0, 1, 0)),
-        )
-        return ops.concat(moved, 2)
-
+    order = _order(table.shape[1], _blocks(tower)[0].time_mix.heads, 2)
+    line = np.pad(np.arange(tokens), 1, constant_values=-1)
+    neighbours = np.stack((line[:-2], line[2:]), 1)
     x = ops.gather(ops.constant(table[:, order]), ids, 0)
-    x = ops.unit_length(_Graph(ops, tokens, order, shift).run(x, tower))
+    x = ops.unit_length(_Graph(ops, order, neighbours).run(x, tower))
     return ops.gather(ops.mean(x, 1), ops.constant(np.argsort(order)), 1)
 
 
@@ -83,10 +67,10 @@ def bi_wkv_graph(
     """Return Bi-WKV `[B, H, T, N]` of `r`, `k`, `v`, `log_decay` `[B, H, T, N]`; `u` `[H, N]`."""
     if tokens > LONGEST_FLAT and tokens % 2 == 0:
         return _in_halves(ops, r, k, v, log_decay, u, tokens)
-    blocks = blocks_of(tokens)
-    factors = [
-        ops.exp(ops.matmul(ops.constant(terms[None, None]), log_decay)) for terms in blocks.sums
-    ]
+    blocks, minus = blocks_of(tokens), ops.constant(np.array([-1], np.float32))
+    before, *levels = (ops.matmul(ops.constant(x[None, None]), log_decay) for x in blocks.sums)
+    after = ops.multiply(ops.add(before, log_decay), minus)
+    factors = [ops.exp(x) for x in (before, after, *levels)]
     own = ops.sum_last(ops.multiply(ops.multiply(r, ops.constant(u[:, None])), k))
     attention = ops.multiply(own, ops.constant(np.eye(tokens, dtype=np.float32)))
     for (f, g), mask in zip(blocks.pairs, blocks.masks, strict=True):
@@ -119,11 +103,26 @@ def _in_halves(ops: Ops, r: Node, k: Node, v: Node, log_decay: Node, u: Array, t
 
 
 class _Graph:
-    """The blocks of one tower; `order` is that of the channels of the residual stream."""
+    """The blocks of one tower; `order` is that of the channels of the residual stream.
 
-    def __init__(self, ops: Ops, tokens: int, order: Order, shift: Callable[[Node], Node]) -> None:
-        self.ops, self.tokens, self.order = ops, tokens, order
-        self.shift = shift
+    `neighbours` `[T, parts]` are the tokens that each part of the channels is taken from by the
+    token shift; -1 is none.
+    """
+
+    def __init__(self, ops: Ops, order: Order, neighbours: NDArray[np.int64]) -> None:
+        self.ops, self.order = ops, order
+        self.tokens, self.parts = neighbours.shape
+        inside = np.repeat(neighbours >= 0, len(order) // self.parts, axis=1)
+        self.inside = ops.constant(inside.astype(np.float32))
+        places = np.maximum(neighbours, 0) * self.parts + np.arange(self.parts)
+        self.places = ops.constant(places.ravel())
+
+    def shift(self, x: Node) -> Node:
+        """Return the token shift of x `[B, T, C]`."""
+        ops, width = self.ops, len(self.order)
+        parts = ops.reshape(x, (-1, self.tokens * self.parts, width // self.parts))
+        moved = ops.reshape(ops.gather(parts, self.places, 1), (-1, self.tokens, width))
+        return ops.multiply(moved, self.inside)
 
     def run(self, x: Node, tower: ImageTower | TextTower) -> Node:
         """Return the tokens after the last LayerNorm, `[B, T, C]`."""
@@ -161,17 +160,18 @@ class _Graph:
             ops.multiply(decay, ops.constant(np.array([-1], np.float32))),
             ops.constant(np.array([FLOOR], np.float32)),
         )
-        r, k, v = (
-            self.reads(part, layer.weight)
-            for part, layer in ((xr, mix.receptance), (xk, mix.key), (xv, mix.value))
+        r, k = (
+            self.reads(part, layer.weight) for part, layer in ((xr, mix.receptance), (xk, mix.key))
         )
+        per_head = mix.value.weight.float().reshape(heads, size, width)
+        # Values of mean 0 leave GroupNorm, after a sum over tokens, nothing to subtract.
+        v = self.reads(xv, (per_head - per_head.mean(1, keepdim=True)).flatten(0, 1))
         split = (
             ops.transpose(ops.reshape(part, (-1, self.tokens, heads, size)), (0, 2, 1, 3))
             for part in (r, k, v, log_decay)
         )
         y = bi_wkv_graph(ops, *split, u=array(mix.bonus), tokens=self.tokens)
-        ones = np.ones(size, np.float32)  # the weights differ from head to head
-        y = ops.layer_norm(ops.transpose(y, (0, 2, 1, 3)), mix.norm.eps, ones)
+        y = ops.unit_variance(ops.transpose(y, (0, 2, 1, 3)), size, mix.norm.eps)
         y = ops.reshape(y, (-1, self.tokens, width))
         y = ops.multiply(y, ops.constant(array(mix.norm.weight)))
         y = ops.add(y, ops.constant(array(mix.norm.bias)))
@@ -183,12 +183,13 @@ class _Graph:
         ops = self.ops
         delta = ops.subtract(self.shift(x), x)
         low = ops.add(x, ops.multiply(delta, self.in_order(mix.mix_x)))
-        low = ops.tanh(self.reads(low, mix.mix_down.T))
-        bases = (mix.mix_w, mix.mix_k, mix.mix_v, mix.mix_r, mix.mix_g)
-        return [
-            ops.add(x, ops.multiply(delta, ops.add(self.writes(part, up.T), self.in_order(base))))
-            for part, up, base in zip(ops.split(low, 5, 2), mix.mix_up, bases, strict=True)
-        ]
+        low = ops.reshape(self.reads(low, mix.mix_down.T), (-1, self.tokens, 5, MIX_RANK))
+        low = ops.tanh(ops.transpose(low, (2, 0, 1, 3)))  # [5, B, T, rank]
+        bases = torch.stack((mix.mix_w, mix.mix_k, mix.mix_v, mix.mix_r, mix.mix_g))
+        moves = ops.matmul(low, self.in_order(mix.mix_up[:, None]))
+        mixed = ops.add(x, ops.multiply(delta, ops.add(moves, self.in_order(bases))))
+        shape = (-1, self.tokens, len(self.order))
+        return [ops.reshape(part, shape) for part in ops.split(mixed, 5, 0)]
 
     def channel_mix(self, mix: ChannelMix, x: Node) -> Node:
         ops = self.ops

@@ -19,9 +19,9 @@ def by_blocks(
     """One head `[T, N]`."""
     blocks = blocks_of(len(r))
     with np.errstate(over="ignore", invalid="ignore"):  # in pairs that no mask takes
-        factors = [
-            np.exp(terms @ np.maximum(log_decay, np.float32(FLOOR))) for terms in blocks.sums
-        ]
+        held = np.maximum(log_decay, np.float32(FLOOR))
+        before, *levels = (terms @ held for terms in blocks.sums)
+        factors = [np.exp(x) for x in (before, -(before + held), *levels)]
         attention = np.diag((r * u * k).sum(1))
         for (f, g), mask in zip(blocks.pairs, blocks.masks, strict=True):
             attention = np.where(mask, (r * factors[f]) @ (k * factors[g]).T, attention)
@@ -47,6 +47,10 @@ def test_every_pair_belongs_to_one_mask(tokens: int) -> None:
 
 
 @pytest.mark.parametrize("tokens", [24, 49, 77, 196])
-def test_factors_of_keys_fit_float32(tokens: int) -> None:
-    terms = np.stack(blocks_of(tokens).sums)
-    assert np.abs(np.minimum(terms, 0).sum(2)).max() * -FLOOR <= 72
+def test_factors_in_use_fit_float32(tokens: int) -> None:
+    blocks = blocks_of(tokens)
+    before, *levels = blocks.sums
+    sums = [before, -(before + np.eye(tokens, dtype=np.float32)), *levels]
+    for (f, g), mask in zip(blocks.pairs, blocks.masks, strict=True):
+        for terms, used in ((sums[f], mask.any(1)), (sums[g], mask.any(0))):
+            assert np.abs(np.minimum(terms[used], 0).sum(1)).max() * -FLOOR <= 72
