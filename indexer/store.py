@@ -38,10 +38,10 @@ def store_batch(
     }
     images = enter_images(session, contents)
     tell_images(session, {images[key]: c.metadata.texts for key, c in contents.items()})
-    enter_embeddings(session, model, {images[key]: data for key, data in embeddings.items()})
     others = {item.content_hash for item in batch if item.error is None} - images.keys()
     known = known_contents(session, model, [*others])
     images |= {key: content.image_id for key, content in known.items()}
+    enter_embeddings(session, model, {images[key]: data for key, data in embeddings.items()})
     rows = [
         (item.found, None if item.error else images[item.content_hash], item.error)
         for item in batch

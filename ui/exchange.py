@@ -71,7 +71,7 @@ def import_embeddings(
     models serve `dupes`, the map and `export`.
     """
     from rwkvsearch.data.remote import absolute
-    from rwkvsearch.indexer.exchange.read import read_embeddings
+    from rwkvsearch.indexer.exchange.read import Given, read_embeddings
     from rwkvsearch.indexer.library import Library
     from rwkvsearch.indexer.prepare import Limits
     from rwkvsearch.indexer.sync import SyncOptions
@@ -80,12 +80,13 @@ def import_embeddings(
     limits = Limits(max_megapixels, int(max_megabytes * (1 << 20)))
     options = SyncOptions(limits=limits, workers=workers)
     roots = [absolute(path) for path in pictures or ()]
+    given = Given.open(folder, model)
     with Library.create(library_folder(library)) as opened:
         with (
             stoppable("stopped; what is done is kept, run the same command to go on"),
             closing(SyncProgress()) as progress,
         ):
-            done = read_embeddings(opened, folder, roots, model, options, progress)
+            done = read_embeddings(opened, given, roots, options, progress)
         typer.echo(report_as_text(done.report, opened.name))
         typer.echo(_summary(done))
 

@@ -125,13 +125,12 @@ def _read_part(folder: Path, file: Path) -> Part:
     images = _matrix(file)
     texts = folder / "text_emb" / f"text_emb_{match[1]}.npy"
     told = _matrix(texts) if texts.exists() else None
-    if (
-        paths is None
-        or len(paths) != len(images)
-        or (told is not None and len(told) != len(images))
-    ):
-        rows = "no image_path" if paths is None else f"{len(paths):,} rows"
-        raise DataError(f"{file}: {len(images):,} embeddings, but {rows} in its metadata or texts")
+    if paths is None:
+        raise DataError(f"{folder}: metadata_{match[1]}.parquet has no column image_path")
+    lengths = {len(images), len(paths), len(images if told is None else told)}
+    if len(lengths) > 1:
+        rows = " and ".join(map(str, sorted(lengths)))
+        raise DataError(f"{file}: it, its texts and its metadata have {rows} rows")
     nothing = [None] * len(images)
     return Part(
         images, told, paths, columns.get("caption", nothing), columns.get("sha256", nothing)

@@ -6,6 +6,7 @@ from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,14 +41,27 @@ class Imported:
 
 @dataclass
 class Given:
-    """Embeddings by the path, the key or the content of a picture."""
+    """Embeddings in a folder, by the path, the key or the content of a picture."""
 
+    folder: Path
     origin: Origin
     parts: list[Part]
     by_name: dict[str, tuple[int, int]] = field(default_factory=dict)
     by_hash: dict[str, tuple[int, int]] = field(default_factory=dict)
 
+    @classmethod
+    def open(cls, folder: Path, name: str | None) -> Self:
+        """What is in a folder; `name` is the id of the model unless the folder says it.
+
+        Raises:
+            DataError: the folder is not as it should be.
+            ModelError: no model is named, or another than the folder says.
+        """
+        parts = list(read_parts(folder))
+        return cls(folder, _origin(folder, parts, name), parts)
+
     def __post_init__(self) -> None:
+        """Look up which row is whose."""
         for at, part in enumerate(self.parts):
             for row, (path, key) in enumerate(zip(part.paths, part.hashes, strict=True)):
                 if key is None:
@@ -89,26 +103,22 @@ class GivenEncoder:
 
 def read_embeddings(
     library: Library,
-    folder: Path,
+    given: Given,
     pictures: Sequence[Path],
-    name: str | None,
     options: SyncOptions,
     progress: Progress | None = None,
 ) -> Imported:
-    """Bring pictures into a library with the embeddings in a folder; see `exchange.layout`.
+    """Bring pictures into a library with embeddings that were given for them.
 
     `pictures` are folders, files or shards that hold them, none for the paths that the metadata
     name. A picture is known by its content where the metadata tell it, else by its path, as it is
     or relative to what was named, or by its key in a shard. Pictures without an embedding stay out.
-    `name` is the id of the model unless the folder says it.
 
     Raises:
-        DataError: the folder is not as it should be, or none of its pictures are there.
-        ModelError: no model is named, or another than the folder says.
+        DataError: none of the pictures are there.
+        LibraryError: as `sync`, or other weights under the same id.
     """
-    parts = list(read_parts(folder))
-    given = Given(_origin(folder, parts, name), parts)
-    roots = [*pictures] or _named(folder, parts)
+    roots = [*pictures] or _named(given)
     found: set[str] = set()
 
     def embedding(
@@ -128,7 +138,7 @@ def read_embeddings(
         progress=progress,
         embedding=embedding,
     )
-    return Imported(given.origin, sum(len(part.paths) for part in parts), len(found), report)
+    return Imported(given.origin, sum(len(part.paths) for part in given.parts), len(found), report)
 
 
 @dataclass(frozen=True)
@@ -146,14 +156,8 @@ class _Attach:
     def run(self, pending: Sequence[Found]) -> Generator[Stored, None, None]:
         """Yield each batch once it is committed, without the files that have no embedding."""
         threads = self.options.workers or min(8, usable_cores())
-        prepare = Preparation(
-            self._known,
-            self.encoder,
-            self.options.limits,
-            self.clock,
-            threads,
-            Room(default_room()),
-        )
+        room, limits = Room(default_room()), self.options.limits
+        prepare = Preparation(self._known, self.encoder, limits, self.clock, threads, room)
         size = self.options.batch_size
         with self.clock.time("pipeline"), ThreadPoolExecutor(threads, "decode") as pool:
             for start in range(0, len(pending), size):
@@ -198,16 +202,16 @@ def _origin(folder: Path, parts: Sequence[Part], name: str | None) -> Origin:
     return Origin(name, "imported", _UNKNOWN_WEIGHTS, dims.pop())
 
 
-def _named(folder: Path, parts: Sequence[Part]) -> list[Path]:
+def _named(given: Given) -> list[Path]:
     """The pictures at the paths that the metadata name, as they are or seen from the folder."""
     found = []
-    for part in parts:
+    for part in given.parts:
         for name in part.paths:
-            places = (Path(name), folder / name)
+            places = (Path(name), given.folder / name)
             found += [place for place in places if place.is_file()][:1]
     if not found:
         raise DataError(
-            f"{folder}: none of the pictures is at its path ({parts[0].paths[0]}, ...): "
+            f"{given.folder}: none of the pictures is where {given.parts[0].paths[:1]} says: "
             "name the folders or shards that hold them"
         )
     return found
