@@ -98,6 +98,6 @@ class Worker:
         return encoder
 
     def _known(self, content_hash: str) -> KnownContent | None:
-        digest = np.bytes_(bytes.fromhex(content_hash))
-        at = int(np.searchsorted(self._digests, digest))
+        digest = bytes.fromhex(content_hash).rstrip(b"\0")  # as numpy gives such strings back
+        at = int(np.searchsorted(self._digests, np.bytes_(digest)))
         return _KNOWN if at < len(self._digests) and self._digests[at] == digest else None
