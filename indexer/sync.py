@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Protocol
 from sqlalchemy import update
 from sqlalchemy.orm import Session
 
-from rwkvsearch.data.errors import DataError
+from rwkvsearch.data.errors import DataError, LibraryBusy
 from rwkvsearch.data.images import IMAGE_SUFFIXES
 from rwkvsearch.data.walk import Rules
 from rwkvsearch.indexer.ann.file import import_faiss
@@ -226,7 +226,8 @@ class _Sync:
 
     def _publish(self) -> None:
         if self.options.ann:
-            mirror(self.library, self.model, self.options.ann, self._on_mirrored)
+            with suppress(LibraryBusy):  # another writer of a team is at it; searches find all
+                mirror(self.library, self.model, self.options.ann, self._on_mirrored)
             return
         self._report("publish")
         publish(self.library, self.model)

@@ -121,7 +121,7 @@ def index(
         name, precision = choose_model(opened, model, precision)
         encoder = Encoder.load(name, device=device, precision=precision)
         with (
-            stoppable(_STOPPED),
+            stoppable(_STOPPED, record.log and record.log.tell),
             embedding_on(ray, workers, (name, precision), device) as embedding,
         ):
             report = _run(opened, roots, encoder, options, captions, embedding, record)
@@ -142,6 +142,7 @@ def forget(
         bool, typer.Option("--gone", help="Everything that is not there any more.")
     ] = False,
     library: LibraryOption = None,
+    ann: AnnOption = None,
 ) -> None:
     """Drop pictures from the library, with their embeddings and texts; no file is touched.
 
@@ -149,6 +150,7 @@ def forget(
     too.
     """
     from rwkvsearch.indexer import edit
+    from rwkvsearch.indexer.cluster.mirror import mirror_again
     from rwkvsearch.indexer.library import Library
     from rwkvsearch.ui.words import counted
 
@@ -157,6 +159,8 @@ def forget(
     with Library.open(library_folder(library)) as opened:
         number = sum(edit.forget(opened, path) for path in paths or [])
         number += edit.forget_gone(opened) if gone else 0
+        if ann:
+            mirror_again(opened, ann)
     typer.echo(f"{counted(number, 'file')} forgotten")
 
 

@@ -8,17 +8,16 @@ Every write is an upsert or a delete by id, which may be repeated.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from rwkvsearch.data.errors import LibraryError
-from rwkvsearch.indexer.address import Address
 from rwkvsearch.indexer.blocks import Ids, image_ids
 from rwkvsearch.indexer.cluster.kinds import ClusterKind
+from rwkvsearch.indexer.cluster.lock import alone
 from rwkvsearch.indexer.cluster.mark import (
     Mark,
     identify,
@@ -40,8 +39,6 @@ BATCH = 1_000
 
 OnDone = Callable[[int, int], None]
 """Is told how many images were compared, and of how many."""
-
-_ALONE = Path("/mirror of a cluster")  # what two mirrors of a team library would both hold
 
 
 @dataclass(frozen=True)
@@ -94,7 +91,7 @@ def mirror(
     """
     with library.write() as session:
         identify(session)
-    with _alone(library), open_collection(library, model, ann) as collection:
+    with alone(library), open_collection(library, model, ann) as collection:
         newest, dead, before = _begin(library, model, collection)
         kind = _make(library, model, collection, before.rows)
         write_mark(library, model, collection.target, before)
@@ -141,6 +138,21 @@ def _sign(library: Library, model: ModelInfo, collection: Collection, state: int
     with library.read() as session:
         signature = signature_of(session, model, state)
     collection.sign(signature, model.dim)
+
+
+def mirror_again(library: Library, ann: str) -> None:
+    """Bring the mirrors of all models that were mirrored to `ann` up to date, if any were.
+
+    Raises:
+        LibraryError: Milvus cannot be reached, or somebody else writes.
+    """
+    with library.read() as session:
+        every = library.models()
+        marked = [m for m in every if read_mark(session, m, target_of(session, m, ann)).state]
+    if marked:
+        with library.writer():
+            for model in marked:
+                mirror(library, model, ann)
 
 
 def differences(
@@ -225,8 +237,3 @@ def _enter(library: Library, model: ModelInfo, collection: Collection, found: Di
         ]
         if entered:
             collection.upsert(entered)
-
-
-def _alone(library: Library) -> AbstractContextManager[None]:
-    """A folder has one writer, who is the caller; a team library may have several."""
-    return library.writer([_ALONE]) if isinstance(library.place, Address) else nullcontext()

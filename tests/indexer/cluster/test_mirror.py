@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 from sqlalchemy import delete, update
 
-from rwkvsearch.data.errors import LibraryError
+from rwkvsearch.data.errors import LibraryBusy, LibraryError
+from rwkvsearch.indexer.address import place_of
 from rwkvsearch.indexer.ann.synthetic import (
     MODEL,
     PREPROCESSING,
@@ -30,6 +31,7 @@ from rwkvsearch.indexer.cluster import index as index_module
 from rwkvsearch.indexer.cluster import kinds
 from rwkvsearch.indexer.cluster.index import MilvusIndex
 from rwkvsearch.indexer.cluster.kinds import IN_LITE
+from rwkvsearch.indexer.cluster.lock import alone
 from rwkvsearch.indexer.cluster.mark import read_mark
 from rwkvsearch.indexer.cluster.mirror import differences, mirror, open_collection
 from rwkvsearch.indexer.cluster.narrowing import expression
@@ -469,3 +471,26 @@ def test_files_that_are_forgotten(filled: Library, ann: str, source: Synthetic) 
     assert bring(filled, ann) == (1, 0)
     with opened(filled, ann) as index:
         assert index.search(new, 1)[1][0, 0] == ROWS
+
+
+def test_a_team_library(team_address: str, source: Synthetic, ann: str, set_gone: SetGone) -> None:
+    with Library.create(place_of(team_address)) as team:
+        fill(team, source, 500, 10)
+        set_gone(team, [1, 2])
+        assert bring(team, ann) == (498, 0)
+        exact = SearchIndex.open(team, MODEL, PREPROCESSING)
+        queries = source.texts(5)
+        with opened(team, ann) as index:
+            for among in (None, np.arange(1, 400)):
+                right = exact.search(queries, 10, among, exact=True)
+                for ours, theirs in zip(index.search(queries, 10, among), right, strict=True):
+                    np.testing.assert_array_equal(ours, theirs)
+        with team.writer([Path("/somewhere")]):  # another folder is being synced
+            assert mirror(team, team.models()[0], ann) == (0, 0)
+        new = add(team, source, 501, 1)
+        with opened(team, ann) as index:
+            assert index.search(new, 1)[1][0, 0] == 501
+        with alone(team), Library.open(place_of(team_address)) as again:
+            with pytest.raises(LibraryBusy, match="up to date already"):
+                mirror(again, again.models()[0], ann)
+        assert bring(team, ann) == (1, 0)
