@@ -121,7 +121,7 @@ def index(
         name, precision = choose_model(opened, model, precision)
         encoder = Encoder.load(name, device=device, precision=precision)
         with (
-            stoppable(_STOPPED, record.log and record.log.tell),
+            stoppable(_STOPPED, record.log.tell if record.log else None),
             embedding_on(ray, workers, (name, precision), device) as embedding,
         ):
             report = _run(opened, roots, encoder, options, captions, embedding, record)
