@@ -37,7 +37,7 @@ Pair = tuple[Run, Run]
 """Ours and CLIP's."""
 Build = Callable[[Ops, Node], Node]
 COLUMNS = ("shape", "batch", "engine", "ours, images/s", "ViT, images/s", "ours to ViT",
-           "processor", "ours to plain RWKV-CLIP")  # fmt: skip
+           "ours to ViT, processor", "ours to plain RWKV-CLIP, processor")  # fmt: skip
 
 
 def measure(
@@ -78,7 +78,7 @@ def _rows(
         ratios = [
             float(ratio(ours_times.wall, theirs.wall)["median"]),
             float(ratio(ours_times.processor, theirs.processor)["median"]),
-            float(ratio(plain[at + 1].wall, plain[0].wall)["median"]) if plain else None,
+            float(ratio(plain[at + 1].processor, plain[0].processor)["median"]) if plain else None,
         ]
         rows.append([name, batch, engine, *speeds, *ratios])
     return rows

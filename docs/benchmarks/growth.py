@@ -18,20 +18,19 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
-from PIL import Image  # noqa: E402
 from report import Table, as_json, machine, tell  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 from torch.nn import functional  # noqa: E402
 from torch.nn.attention import SDPBackend, sdpa_kernel  # noqa: E402
 
 from rwkvsearch.kernels.bi_wkv import bi_wkv  # noqa: E402
-from rwkvsearch.retrieval.rwkv_clip.packed import pack  # noqa: E402
 from rwkvsearch.retrieval.speed import MODELS, ClipImage, packed_clip, random_model  # noqa: E402
 from rwkvsearch.retrieval.speed_times import Effort, Run, race  # noqa: E402
 
@@ -77,6 +76,8 @@ def towers(setting: Setting) -> Make:
     usual = clip.position
     vit: nn.Module = clip
     if setting.device.type == "cpu":
+        from rwkvsearch.retrieval.rwkv_clip.packed import pack
+
         ours = pack(model, "bf16" if setting.half else "fp32").image
         vit = packed_clip(clip, setting.dtype)
     else:
@@ -219,6 +220,7 @@ def table(title: str, sizes: Sequence[int], found: dict[str, list[float]], last:
 def plot(sizes: Sequence[int], panels: dict[str, dict[str, list[float]]], path: Path) -> None:
     """Draw one panel for each of `panels`, both axes logarithmic."""
     import matplotlib
+    from PIL import Image
 
     matplotlib.use("agg")
     from matplotlib import pyplot
@@ -272,7 +274,10 @@ def main() -> None:
         sys.stdout.write(json.dumps(as_json(made), indent=2) + "\n")
     else:
         sys.stdout.write("\n".join(one.markdown() for one in made) + json.dumps(machine()) + "\n")
-    plot(sizes, panels, asked.plot)
+    if find_spec("matplotlib"):
+        plot(sizes, panels, asked.plot)
+    else:
+        tell("no plot: matplotlib is not installed")
 
 
 if __name__ == "__main__":
