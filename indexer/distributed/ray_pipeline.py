@@ -17,6 +17,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +39,7 @@ from rwkvsearch.indexer.sync import SyncOptions
 from rwkvsearch.indexer.tables import EmbeddingRow, ImageRow
 
 _THREADS = 4  # of an actor at least: they wait for disks and networks
-_RETRIES = 100  # of a block: the loss of a node takes some ten, a file that kills all of them
+_RETRIES = 100  # of a block: the loss of a node takes some ten
 _ROUNDS = 16  # blocks for each actor at least, so that all end at about the same time
 _LARGEST = 16  # batches in a block
 
@@ -138,7 +139,7 @@ class RayPipeline:
         ids = (self.model.model_id, self.model.preprocessing_id, self.model.weights_sha256)
         threads = max(_THREADS, self.on.taken.cpus)
         room = default_room() // 4
-        return Task(self.on.load, ids, self.options.limits, threads, room)
+        return Task(uuid4().hex, self.on.load, ids, self.options.limits, threads, room)
 
     def _known_digests(self) -> NDArray[np.bytes_]:
         """The contents that need nothing more, sorted, 32 bytes each."""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from rwkvsearch.data.errors import ModelError, RwkvSearchError
 from rwkvsearch.indexer.clock import Clock, Timed
+from rwkvsearch.indexer.distributed.attempts import Attempts
 from rwkvsearch.indexer.encode import encode
 from rwkvsearch.indexer.entries import KnownContent
 from rwkvsearch.indexer.found import Found
@@ -20,6 +21,8 @@ from rwkvsearch.indexer.prepare import Limits, Preparation, Prepared
 from rwkvsearch.indexer.protocols import ImageEncoder
 from rwkvsearch.indexer.room import Room
 
+_TRIES = 2  # so that a batch is not blamed for a node that goes
+_KILLS = "unreadable: the process that reads it dies"
 _KNOWN = KnownContent(image_id=0, described=True, embedded=True)
 
 
@@ -28,9 +31,10 @@ class Task:
     """What all workers share.
 
     `load` makes the encoder, which has to be the `model` (id, preprocessing, hash of the weights);
-    `threads` read and decode at once, within `room` bytes.
+    `threads` read and decode at once, within `room` bytes; `run` is a name no other run has.
     """
 
+    run: str
     load: Callable[[], ImageEncoder]
     model: tuple[str, str, str]
     limits: Limits
@@ -57,12 +61,14 @@ class Worker:
     def __init__(self, task: Task, known: NDArray[np.bytes_]) -> None:
         self._task = task
         self._digests = known
+        self._attempts = Attempts(task.run)
 
     def __call__(self, batch: bytes) -> bytes:
         """Pickled `list[Found]` to pickled `Done`."""
         found: list[Found] = pickle.loads(batch)
         try:
-            done = self._work(found)
+            with self._attempts.begin(batch) as before:
+                done = self._work(found) if before < _TRIES else self._one_by_one(found)
         except RwkvSearchError as error:
             done = Done(failure=str(error))
         return pickle.dumps(done)
@@ -85,6 +91,18 @@ class Worker:
             for item in batch
         ]
         return Done(bare, embeddings, clock.spent())
+
+    def _one_by_one(self, found: list[Found]) -> Done:
+        """As `_work`, for a batch that has killed who worked on it: find out which file does."""
+        whole = Done()
+        for item in found:
+            with self._attempts.begin(pickle.dumps(item)) as before:
+                done = (
+                    Done([Prepared(item, error=_KILLS)]) if before >= _TRIES else self._work([item])
+                )
+            whole.batch.extend(done.batch)
+            whole.embeddings.update(done.embeddings)
+        return whole
 
     @cached_property
     def _encoder(self) -> ImageEncoder:

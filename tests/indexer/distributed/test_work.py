@@ -1,14 +1,17 @@
 """What a worker does, without a cluster around it."""
 
 import hashlib
+import os
 import pickle
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from rwkvsearch.data.errors import ModelError
 from rwkvsearch.indexer.distributed.work import Done, Task, Worker
@@ -31,7 +34,7 @@ def work(task: Task, paths: Sequence[Path], known: Any = NOTHING) -> Done:
 
 @pytest.fixture
 def task(encoder: Any) -> Task:
-    return Task(lambda: encoder, IDS, Limits(), 2, 1 << 28)
+    return Task(uuid4().hex, lambda: encoder, IDS, Limits(), 2, 1 << 28)
 
 
 @pytest.fixture
@@ -89,3 +92,32 @@ def test_copies_are_encoded_once(
 ) -> None:
     copies = [paint(tmp_path / f"{n}.png", 1) for n in range(5)]
     assert len(work(task, copies).embeddings) == encoder.encoded == 1
+
+
+def test_a_file_that_kills_is_found_out(
+    task: Task, pictures: list[Path], encoder: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a decoder does that crashes; each try is a process of its own, as an actor is."""
+    deadly = np.asarray(Image.open(pictures[6]))
+    preprocess = encoder.preprocess
+
+    def crash(image: Image.Image) -> Any:
+        if np.array_equal(np.asarray(image), deadly):
+            os._exit(9)
+        return preprocess(image)
+
+    monkeypatch.setattr(encoder, "preprocess", crash)
+    batch, result = pickle.dumps(found(pictures)), tmp_path / "result"
+    tries = 0
+    while not result.exists() and tries < 10:
+        tries += 1
+        child = os.fork()
+        if not child:
+            result.write_bytes(Worker(task, NOTHING)(batch))
+            os._exit(0)
+        os.waitpid(child, 0)
+    done = pickle.loads(result.read_bytes())
+    assert tries == 5
+    bad = [(item.found.path, item.error) for item in done.batch if item.error]
+    assert bad == [(pictures[6], "unreadable: the process that reads it dies")]
+    assert len(done.batch) == 10 and len(done.embeddings) == 9
