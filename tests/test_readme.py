@@ -12,6 +12,7 @@ COMMANDS = [
     ["index"],
     ["query"],
     ["export"],
+    ["import"],
     ["serve"],
     ["stats"],
     ["watch"],
