@@ -9,7 +9,6 @@ from math import isqrt
 from typing import cast
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -184,12 +183,15 @@ class _Graph:
         delta = ops.subtract(self.shift(x), x)
         low = ops.add(x, ops.multiply(delta, self.in_order(mix.mix_x)))
         low = ops.reshape(self.reads(low, mix.mix_down.T), (-1, self.tokens, 5, MIX_RANK))
-        low = ops.tanh(ops.transpose(low, (2, 0, 1, 3)))  # [5, B, T, rank]
-        bases = torch.stack((mix.mix_w, mix.mix_k, mix.mix_v, mix.mix_r, mix.mix_g))
-        moves = ops.matmul(low, self.in_order(mix.mix_up[:, None]))
-        mixed = ops.add(x, ops.multiply(delta, ops.add(moves, self.in_order(bases))))
-        shape = (-1, self.tokens, len(self.order))
-        return [ops.reshape(part, shape) for part in ops.split(mixed, 5, 0)]
+        parts = (
+            ops.reshape(part, (-1, self.tokens, MIX_RANK))
+            for part in ops.split(ops.tanh(low), 5, 2)  # fp32 products are faster without a tanh
+        )
+        bases = (mix.mix_w, mix.mix_k, mix.mix_v, mix.mix_r, mix.mix_g)
+        return [
+            ops.add(x, ops.multiply(delta, ops.add(self.writes(part, up.T), self.in_order(base))))
+            for part, up, base in zip(parts, mix.mix_up, bases, strict=True)
+        ]
 
     def channel_mix(self, mix: ChannelMix, x: Node) -> Node:
         ops = self.ops
