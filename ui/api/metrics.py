@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
+from rwkvsearch.data.errors import RwkvSearchError
 from rwkvsearch.ui.sync_metrics import LibraryGauges
 
 if TYPE_CHECKING:
@@ -49,7 +51,7 @@ class Metrics:
         )
         self._library = LibraryGauges(registry)
         self._images = self._gauge("library_images", "Images that are searched.")
-        self._ready = self._gauge("ready", "1 once the model is in memory.")
+        self._ready = self._gauge("ready", "1 while /readyz says so.")
         self._reopened = self._gauge("library_reopened", "How often the library was opened anew.")
         self._uploads = self._gauge("uploads", "Pictures of clients that are held in memory.")
         self._thumbs = self._gauge("thumbnails_made", "Thumbnails made since the start.")
@@ -70,10 +72,11 @@ class Metrics:
 
     def as_text(self, service: Service) -> bytes:
         """Return everything as Prometheus reads it, with what the service holds now."""
-        with service.engine() as engine:
-            self._images.set(engine.size)
-        self._library.set(service.stats())
-        self._ready.set(service.warm.is_ready)
+        with suppress(RwkvSearchError):  # the figures of before stay, and it is not ready
+            with service.engine() as engine:
+                self._images.set(engine.size)
+            self._library.set(service.stats())
+        self._ready.set(service.readiness.why_not() is None)
         self._reopened.set(service.warm.reopened)
         self._uploads.set(len(service.uploads))
         self._thumbs.set(service.thumbs.made)

@@ -170,6 +170,20 @@ def test_probes(client: TestClient, service: Service, monkeypatch: pytest.Monkey
     assert ready().status_code == 200
 
 
+def test_metrics_without_a_library(
+    client: TestClient, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken() -> None:
+        raise LibraryError("the server is away")
+
+    assert values(client)["rwkvsearch_ready", ()] == 1
+    monkeypatch.setattr(service, "stats", broken)
+    monkeypatch.setattr(service.readiness, "_look", lambda: "away")
+    monkeypatch.setattr(service.readiness, "_looked", -OLDEST)
+    found = values(client)
+    assert found["rwkvsearch_ready", ()] == 0 and found["rwkvsearch_library_files", ()] == 62
+
+
 def test_many_probes_look_once(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[None] = []
     readiness = Readiness(service.library, service.warm)
