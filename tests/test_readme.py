@@ -20,6 +20,7 @@ COMMANDS = [
     ["dupes"],
     ["backup"],
     ["restore"],
+    ["copy"],
     ["forget"],
     ["relocate"],
     ["describe"],

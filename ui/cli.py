@@ -13,6 +13,7 @@ from rwkvsearch.data.errors import RwkvSearchError
 from rwkvsearch.ui.albums import album_app
 from rwkvsearch.ui.backup import backup, restore
 from rwkvsearch.ui.bench import bench_app
+from rwkvsearch.ui.copying import copy
 from rwkvsearch.ui.daemon_commands import daemon_app
 from rwkvsearch.ui.describe import describe
 from rwkvsearch.ui.doctor import doctor
@@ -121,6 +122,7 @@ def stats(library: LibraryOption = None, as_json: JsonOption = False) -> None:
         typer.echo(render(opened.name, opened.stats()))
 
 
+app.command()(copy)
 app.command()(forget)
 app.command()(relocate)
 app.command()(watch)

@@ -14,7 +14,11 @@ from rwkvsearch.retrieval.models import Precision, home_folder
 
 LibraryOption = Annotated[
     str | None,
-    typer.Option("--library", help="Folder of the library, or postgresql://USER@HOST/DATABASE."),
+    typer.Option(
+        "--library",
+        envvar="RWKVSEARCH_LIBRARY",
+        help="Folder of the library, or postgresql://USER@HOST/DATABASE.",
+    ),
 ]
 ModelOption = Annotated[
     str | None, typer.Option("--model", help="Model by name; see `rwkvsearch model list`.")

@@ -87,8 +87,14 @@ def tune(
     and index go on meanwhile; only the choice itself needs the library's writer to be free.
 
     Raises:
-        LibraryError: another process is writing when the choice is made, or no space is left.
+        LibraryError: another process is writing when the choice is made, no space is left, or the
+            library lies in PostgreSQL.
     """
+    if library.is_shared:
+        raise LibraryError(
+            f"{library.name} is searched by pgvector, whose index `index` builds and measures; "
+            "only a library in a folder is tuned"
+        )
     with library.read() as session:
         upto = newest_embedding(session, model)
         rows = len(image_ids(session, model, upto, live=True))

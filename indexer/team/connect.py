@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, PendingRollbackError, TimeoutError
 
 from rwkvsearch.data.errors import LibraryBusy, LibraryError
 from rwkvsearch.indexer.address import Address
@@ -112,7 +112,7 @@ def team_errors(name: str) -> Iterator[None]:
     writer was in the way, and the same transaction may succeed the next time."""
     try:
         yield
-    except (DBAPIError, psycopg.Error) as error:
+    except (DBAPIError, psycopg.Error, PendingRollbackError, TimeoutError) as error:
         said = explain(error)
         kind = LibraryBusy if _is_passing(error) else LibraryError
         raise (ServerGone if _GONE_BEGINS in said else kind)(f"{name}: {said}") from error
