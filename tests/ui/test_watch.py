@@ -1,5 +1,6 @@
 """`rwkvsearch watch` as a person starts it, with real files; each step is polled for."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -176,3 +177,23 @@ def test_wrong_use(photos: Path, tmp_path: Path, run: Run, monkeypatch: pytest.M
     outcome = run("watch", photos)
     assert outcome.code == 1 and "pip install 'rwkvsearch[watch]'" in outcome.err
     assert [path.name for path in tmp_path.iterdir()] == ["photos"]
+
+
+def test_for_nobody(weights: Path, photos: Path, tmp_path: Path) -> None:
+    """With a log for programs and a file for Prometheus."""
+    home, file = tmp_path / "home", tmp_path / "x.prom"
+    options = ("--log-format", "json", "--metrics", file)
+    with watching(weights, photos, "--library", home, *options) as process:
+        wait(file.exists, process)
+        make_picture(photos / "new.png", 99)
+        (photos / "bad.jpg").write_bytes(b"no picture")
+        wait(lambda: 'index_files_total{result="bad"} 1.0' in file.read_text(), process)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=DEADLINE)
+    assert (process.returncode, out) == (130, "")
+    said = [json.loads(line) for line in err.splitlines()]
+    synced = [line for line in said if line.get("event") == "synced"]
+    assert synced[0]["embedded"] == 8 and sum(line["embedded"] for line in synced) == 9
+    (skipped,) = [line for line in said if line.get("event") == "skipped"]
+    assert skipped["path"] == str(photos / "bad.jpg") and said[-1]["message"] == "stopped"
+    assert 'index_files_total{result="embedded"} 9.0' in file.read_text()
