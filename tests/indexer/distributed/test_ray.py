@@ -63,15 +63,15 @@ def test_the_library_is_the_same(pictures: Path, tmp_path: Path) -> None:
     words = ("--batch-size=8", "--ray", pictures, "--library", by_ray)
     code, out, err = run("index", "--ray-actors=2", *words)
     assert code == 0, err
-    assert "42 files: 40 embedded, 1 copy known before" in out or "40 embedded" in out
+    assert "42 files: 40 embedded" in out
     assert f"skipped {pictures / '41.jpg'}: " in err
     assert len(err.splitlines()) == 1  # nothing of Ray's own
     assert run("index", pictures, "--library", plain)[0] == 0
     ours, theirs = embeddings(by_ray), embeddings(plain)
     assert ours.keys() == theirs.keys() and len(ours) == 40
     for key, data in ours.items():
-        other = np.frombuffer(theirs[key], "<f2").astype(np.float32)
-        assert np.frombuffer(data, "<f2").astype(np.float32) @ other > 0.9999
+        pair = np.frombuffer(data, "<f2"), np.frombuffer(theirs[key], "<f2")
+        assert np.allclose(*pair, atol=1e-3)
     code, out, _ = run("index", "--ray", "--library", by_ray)
     assert code == 0 and "41 unchanged" in out
 
