@@ -1,6 +1,6 @@
 """Search a library: the library twin of `rwkvsearch query`.
 
-A query whose texts were asked for before is answered without importing torch.
+A query by words can be answered without importing torch: see `light_encoder`.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from rwkvsearch.retrieval.diverse import distinct_images
 from rwkvsearch.retrieval.explain import why_picture
 from rwkvsearch.retrieval.feedback import mean_of, turned
 from rwkvsearch.retrieval.lazy_encoder import LazyEncoder
+from rwkvsearch.retrieval.light_encoder import LightEncoder
 from rwkvsearch.retrieval.models import Precision
 from rwkvsearch.retrieval.query import Hit, Query, Term, TextHit
 from rwkvsearch.retrieval.ranking import Ranking, query_vectors
@@ -74,10 +75,12 @@ class SearchEngine:
         device: str | None = None,
         precision: Precision | None = None,
         ann: str | None = None,
+        once: bool = False,
     ) -> Self:
         """Open the library at a place; None takes the model or precision that made it.
 
-        `ann` is the address of the cluster that it was mirrored to, None for its own index.
+        `ann` is the address of the cluster that it was mirrored to, None for its own index. `once`
+        is for a question or two: their words are embedded without importing torch where possible.
 
         Raises:
             LibraryError: there is no library, or the model has no embeddings in it.
@@ -86,7 +89,8 @@ class SearchEngine:
         library = Library.open(place)
         try:
             name, precision = choose_model(library, model, precision)
-            return cls(library, LazyEncoder.of(name, device, precision), ann)
+            kind = LightEncoder if once else LazyEncoder
+            return cls(library, kind.of(name, device, precision), ann)
         except BaseException:
             library.close()
             raise

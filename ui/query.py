@@ -167,6 +167,7 @@ def open_engine(ctx: typer.Context, options: EngineOptions) -> Iterator[SearchEn
         device=options.device,
         precision=options.precision,
         ann=options.ann,
+        once=True,
     ) as engine:
         yield engine
 
