@@ -42,7 +42,6 @@ FILTERS_KEPT = 8
 """Filters whose images are remembered, for the next page or the next words."""
 SHOWN_SIDE = 512
 """Height in pixels at which a heat map is drawn, at most."""
-
 ROUNDING = 1e-6
 """Of a confidence."""
 
@@ -79,8 +78,8 @@ class SearchEngine:
     ) -> Self:
         """Open the library at a place; None takes the model or precision that made it.
 
-        `ann` is the address of the cluster that it was mirrored to, None for its own index. `once`
-        is for a question or two: their words are embedded without importing torch where possible.
+        `ann` is the address of a cluster that mirrors it; `once` saves a question or two of words
+        the import of torch.
 
         Raises:
             LibraryError: there is no library, or the model has no embeddings in it.
