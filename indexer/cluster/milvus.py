@@ -1,24 +1,22 @@
 """A collection in Milvus: every call that is made to it, and what may go wrong with one.
 
 Milvus holds a copy of what the library knows, so that it can propose candidates; the library stays
-the truth. pymilvus is imported at the first use.
+the truth.
 """
 
 from __future__ import annotations
 
-import logging
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from threading import Lock
 from typing import Any
 
 import numpy as np
 
 from rwkvsearch.data.errors import LibraryError
 from rwkvsearch.indexer.blocks import Floats, Ids
-from rwkvsearch.indexer.cluster.address import TOKEN, ClusterAddress, Target
+from rwkvsearch.indexer.cluster.address import Target
+from rwkvsearch.indexer.cluster.connection import connect, leave_lite, milvus_errors
 from rwkvsearch.indexer.cluster.kinds import IN_LITE, METRIC, ClusterKind
 from rwkvsearch.indexer.cluster.rows import FIELDS, INDEXED, TEXTS
 
@@ -27,16 +25,9 @@ MOST = 16_384
 
 _SECONDS = 60.0  # that one call may take; building an index has its own
 _BUILDING = 24 * 3600.0
-_CONNECTING = 10.0
 _EMBEDDING = "embedding"
 _SIGNATURE = 0  # the id of the row that says what the others are
-_REFUSED = ("unauthenticated", "auth check failure", "permission deny", "permission denied")
-_SILENT = ("connecting to server", "unavailable", "deadline", "failed to connect")
-
-_LITE_OPTIONS = {"grpc.keepalive_time_ms": 3_600_000}  # it takes the usual pings for an attack
-
-_lite_users: dict[str, int] = {}
-_lite_lock = Lock()
+_NOT_LOADED = 101  # such as after a restart of milvus-lite
 
 
 @dataclass(frozen=True)
@@ -65,7 +56,7 @@ class Collection:
         self.address = address = target.address
         self.collection = target.collection
         self.name = target.name
-        self._client = _connect(address)
+        self._client = connect(address)
         try:
             with self._errors():
                 version = self._client.get_server_version(timeout=_SECONDS)
@@ -85,7 +76,7 @@ class Collection:
         with suppress(Exception):
             self._client.close()
         if self.address.lite:
-            _leave_lite(self.address.uri)
+            leave_lite(self.address.uri)
 
     def kind(self) -> ClusterKind | None:
         """The kind of its index, None if there is no such collection.
@@ -209,18 +200,16 @@ class Collection:
         self, queries: Floats, limit: int, search: dict[str, int], wanted: str = ""
     ) -> list[tuple[Ids, Floats]]:
         """For each unit query `[D]` up to `limit` image ids and rough scores, best first."""
+        from pymilvus import MilvusException
+
         with self._errors():
-            answers = self._client.search(
-                self.collection,
-                data=list(queries),
-                filter=wanted,
-                limit=limit,
-                output_fields=["id"],
-                search_params={"metric_type": METRIC, "params": search},
-                anns_field=_EMBEDDING,
-                consistency_level="Bounded",
-                timeout=_SECONDS,
-            )
+            try:
+                answers = self._search(queries, limit, search, wanted)
+            except MilvusException as error:
+                if error.code != _NOT_LOADED:
+                    raise
+                self._client.load_collection(self.collection, timeout=_BUILDING)
+                answers = self._search(queries, limit, search, wanted)
         return [
             (
                 np.array([hit["id"] for hit in hits], np.int64),
@@ -228,6 +217,19 @@ class Collection:
             )
             for hits in answers
         ]
+
+    def _search(self, queries: Floats, limit: int, search: dict[str, int], wanted: str) -> Any:
+        return self._client.search(
+            self.collection,
+            data=list(queries),
+            filter=wanted,
+            limit=limit,
+            output_fields=["id"],
+            search_params={"metric_type": METRIC, "params": search},
+            anns_field=_EMBEDDING,
+            consistency_level="Bounded",
+            timeout=_SECONDS,
+        )
 
     def _create(self, dim: int) -> None:
         from pymilvus import DataType
@@ -270,80 +272,5 @@ class Collection:
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
-        with _milvus_errors(self.address):
+        with milvus_errors(self.address):
             yield
-
-
-def _connect(address: ClusterAddress) -> Any:
-    for name in ("pymilvus", "milvus_lite"):  # they log what is raised, with its traceback
-        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-    try:
-        from pymilvus import MilvusClient
-    except ImportError as error:
-        raise LibraryError("pymilvus is not installed: pip install 'rwkvsearch[milvus]'") from error
-    token = os.environ.get(TOKEN, "")
-    with _milvus_errors(address):
-        if not address.lite:
-            return MilvusClient(uri=address.uri, token=token, timeout=_CONNECTING)
-        logging.getLogger("grpc").setLevel(logging.CRITICAL + 1)  # what the lite server lacks
-        with _lite_lock:
-            client = MilvusClient(uri=address.uri, timeout=_CONNECTING, grpc_options=_LITE_OPTIONS)
-            _lite_users[address.uri] = _lite_users.get(address.uri, 0) + 1
-        return client
-
-
-def _leave_lite(path: str) -> None:
-    """Stop the server of milvus-lite in this process once nobody here uses it."""
-    with _lite_lock:
-        _lite_users[path] = _lite_users.get(path, 1) - 1
-        if not _lite_users[path]:
-            from milvus_lite.server_manager import server_manager_instance
-
-            server_manager_instance.release_server(path)
-
-
-@contextmanager
-def _milvus_errors(address: ClusterAddress) -> Iterator[None]:
-    """Turn what pymilvus and gRPC raise into a `LibraryError` of one line."""
-    import grpc
-    from pymilvus.exceptions import ConnectionConfigException, MilvusException
-
-    try:
-        yield
-    except ConnectionConfigException as error:
-        raise LibraryError(f"{address.name}: {_why_not_opened(address, error)}") from error
-    except MilvusException as error:
-        raise LibraryError(_told(address, error.message, error.__cause__)) from error
-    except grpc.RpcError as error:
-        raise LibraryError(_told(address, "", error)) from error
-
-
-def _told(address: ClusterAddress, message: str, cause: BaseException | None) -> str:
-    """What to say of an error with this message, or with what gRPC says of its cause."""
-    status = f"{_said(cause, 'code')} {_said(cause, 'details')}".strip()
-    line = " ".join((message or status).split())[:300]
-    seen = f"{line} {status}".lower()
-    if any(word in seen for word in _REFUSED):
-        known = "the one in" if os.environ.get(TOKEN) else "none is in"
-        return f"{address.name}: Milvus does not accept the token, {known} ${TOKEN}"
-    if any(word in seen for word in _SILENT):
-        return f"no Milvus answers at {address.name}: is it running there?"
-    return f"{address.name}: Milvus says: {line}"
-
-
-def _said(error: BaseException | None, what: str) -> str:
-    said = getattr(error, what, None)
-    return str(said()) if callable(said) else ""
-
-
-def _why_not_opened(address: ClusterAddress, error: Any) -> str:
-    if address.lite is None:
-        return " ".join(str(error.message).split())
-    if "required" in error.message:
-        return "milvus-lite is not installed: pip install milvus-lite"
-    if not address.lite.parent.is_dir():
-        return f"there is no folder {address.lite.parent}"
-    return (
-        "another process has it open, and milvus-lite lets one in; or it is no database of "
-        "milvus-lite"
-    )

@@ -381,6 +381,9 @@ def test_nobody_answers(filled: Library, serve: Callable[..., Any], source: Synt
     server = serve()
     bring(filled, server.ann)
     with opened(filled, server.ann) as index:
+        before = index.search(source.texts(1), 10)[1]
+        index._collection._client.release_collection(index._collection.collection)
+        np.testing.assert_array_equal(index.search(source.texts(1), 10)[1], before)
         server.stop()
         with pytest.raises(LibraryError, match="no Milvus answers"):
             index.search(source.texts(1), 10)

@@ -79,7 +79,7 @@ function running() {
   if (stage === "publish") return "Writing the index";
   if (stage === "scan") return `Looking: ${counted(total, "file")} so far`;
   if (!total) return "Nothing new to embed";
-  const what = stage === "captions" ? "texts" : "files";
+  const what = { captions: "texts", mirror: "pictures compared with Milvus" }[stage] || "files";
   return [
     `${many(done)} of ${many(total)} ${what}`,
     pace && `${pace < 10 ? pace : many(Math.round(pace))} a second`,
