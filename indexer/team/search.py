@@ -20,6 +20,7 @@ from rwkvsearch.indexer.blocks import (
     distinct,
     find_model,
     image_ids,
+    is_in,
     newest_embedding,
 )
 from rwkvsearch.indexer.filters import Filters
@@ -36,8 +37,9 @@ from rwkvsearch.indexer.team.proposals import (
 )
 from rwkvsearch.indexer.team.published import Published, published
 
-_FEW = 5_000  # allowed by a filter: then all of them are compared
-_SHARE = 0.05  # of all rows that a filter has to leave for a search of the index to be worth it
+_FEW = 10_000  # allowed by a filter: then all of them are compared
+_SHARE = 0.02  # of all rows that a filter has to leave for a search of the index to be worth it
+_SPARE = 1.5  # times the candidates that a filter should leave of those from everywhere
 _DEEPER = 8  # times as many candidates, when those were not enough
 _DEEPEST = 20_000  # candidates, beyond which all embeddings are read: many scores are equal
 
@@ -120,7 +122,7 @@ class TeamIndex:
         n = candidates(k)
         while n <= _DEEPEST:
             by_looks = exact or n > MOST_BY_INDEX
-            found = self._propose(unit, n, allowed, by_looks)
+            found = self._propose(unit, n, k, allowed, by_looks)
             scores, ids = best_proposed(self._library, self.model, query[None], k, [found.ids])
             left_out = -np.inf if found.all_seen else float(found.scores[-1]) + ROUGH
             if scores[0, -1] > left_out or (not by_looks and ids[0, -1] >= 0):
@@ -135,8 +137,20 @@ class TeamIndex:
         scores, ids = best_proposed(self._library, self.model, query[None], k, [best])
         return scores[0], ids[0]
 
-    def _propose(self, unit: Floats, n: int, allowed: Ids | None, by_looks: bool) -> Proposed:
+    def _propose(
+        self, unit: Floats, n: int, k: int, allowed: Ids | None, by_looks: bool
+    ) -> Proposed:
         with self._library.read() as session:
             if by_looks or self._published is None:
                 return by_looking(session, self.model, unit, n, allowed)
-            return by_index(session, self.model, unit, n, self._published.ef, allowed)
+            ef = self._published.ef
+            if allowed is not None:
+                # Of many that are allowed, candidates from everywhere hold enough: the ids, which
+                # take longer to send than to search, stay here.
+                wide = round(_SPARE * n * self.size / max(len(allowed), 1))
+                if wide <= MOST_BY_INDEX:
+                    found = by_index(session, self.model, unit, wide, ef, None)
+                    kept = is_in(found.ids, allowed)
+                    if kept.sum() >= k:
+                        return Proposed(found.ids[kept], found.scores[kept], False)
+            return by_index(session, self.model, unit, n, ef, allowed)
