@@ -112,8 +112,11 @@ def _look_in(folder: Path, on_error: OnError) -> tuple[Listing, list[str]]:
     found: dict[str, tuple[dict[str, os.stat_result], Any]] = {}
     listing, inner = Listing(folder, {}, {}), []
     key = _key(folder)
+    system = _system(folder.parts[2])
     with _said_shortly():
-        infos = _system(folder.parts[2]).get_file_info(FileSelector(key, allow_not_found=True))
+        infos = system.get_file_info(FileSelector(key, allow_not_found=True))
+        if not infos and system.get_file_info(folder.parts[2]).type == FileType.NotFound:
+            raise FileNotFoundError(errno.ENOENT, "no such bucket")
     for info in infos:
         name = info.path[len(key) + 1 :]
         if name.startswith("."):
@@ -176,5 +179,5 @@ def _said_shortly() -> Iterator[None]:
         raise
     except OSError as error:
         text = " ".join(str(error).split())
-        said = text[max(text.find("AWS Error"), 0) :][:120]
+        said = text[max(text.find("AWS Error"), 0) :].partition(";")[0][:120]
         raise OSError(error.errno or errno.EIO, said) from error

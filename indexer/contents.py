@@ -15,6 +15,7 @@ from sqlalchemy import bindparam, select
 from rwkvsearch.data.errors import NotThere
 from rwkvsearch.data.files import NamedBytes, open_file
 from rwkvsearch.data.members import read_member
+from rwkvsearch.data.remote import is_remote, open_binary, stat_of
 from rwkvsearch.indexer.found import Stat
 from rwkvsearch.indexer.library import Library
 from rwkvsearch.indexer.tables import FileRow, ImageRow, RootRow
@@ -68,11 +69,14 @@ class _Place(NamedTuple):
         return self.root / self.name
 
     def open(self) -> tuple[BinaryIO, Stat]:
-        if self.offset is None:
+        if self.offset is None and not is_remote(self.path):
             stream = open_file(self.path)
             return stream, Stat.of(os.fstat(stream.fileno()))
+        if self.offset is None:
+            with open_binary(self.path) as stream:
+                return NamedBytes(stream.read(), str(self.path)), Stat.of(stat_of(self.path))
         data = NamedBytes(read_member(self.root, self.offset, self.stat.size), str(self.path))
-        return data, Stat.of(self.root.stat())._replace(size=len(data.getbuffer()))
+        return data, Stat.of(stat_of(self.root))._replace(size=len(data.getbuffer()))
 
 
 def live_image(library: Library, content_hash: str) -> LiveImage:

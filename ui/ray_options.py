@@ -74,15 +74,16 @@ def embedding_on(
             raise typer.BadParameter("--ray-actors and --ray-gpus go with --ray")
         yield None
         return
-    from rwkvsearch.indexer.distributed.cluster import Share, cluster
+    from rwkvsearch.indexer.distributed.cluster import Share, check
     from rwkvsearch.indexer.distributed.ray_pipeline import OnRay
     from rwkvsearch.retrieval.encoder import Encoder
 
     share = Share(options.ray_actors, workers or 1, options.ray_gpus)
-    with _only_our_words(), cluster(options.ray, share) as taken:
-        name, precision = model
-        place = device or ("cuda" if taken.gpus else "cpu")
-        yield OnRay(taken, partial(Encoder.load, name, device=place, precision=precision))
+    name, precision = model
+    check(options.ray)
+    with _only_our_words():
+        load = partial(Encoder.load, name, precision=precision)
+        yield OnRay(options.ray, share, load, device)
 
 
 class _Ours:

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -139,16 +140,22 @@ def _join(ray: Any, address: str, share: Share, folder: str) -> None:
             **quiet,
         )
         return
-    _check(address)
+    check(address)
     try:
         ray.init(address=address, **quiet)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         raise ClusterError(_why(address, error)) from error
 
 
-def _check(address: str) -> None:
-    """Find out in seconds what Ray finds out in minutes."""
-    if address == AUTO:
+def check(address: str) -> None:
+    """Find out in seconds what Ray finds out in minutes.
+
+    Raises:
+        ClusterError: Ray is not installed, or no head is there.
+    """
+    if find_spec("ray") is None:
+        raise ClusterError("--ray needs Ray: pip install 'rwkvsearch[ray]'")
+    if address in (LOCAL, AUTO):
         return
     if address.startswith("ray://"):
         raise ClusterError(

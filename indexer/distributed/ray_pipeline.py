@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -26,7 +27,7 @@ from sqlalchemy import select
 from rwkvsearch.data.errors import ClusterError, DataError, ModelError
 from rwkvsearch.data.images import system_reason
 from rwkvsearch.indexer.clock import Clock
-from rwkvsearch.indexer.distributed.cluster import Taken, import_ray
+from rwkvsearch.indexer.distributed.cluster import Share, Taken, cluster, import_ray
 from rwkvsearch.indexer.distributed.work import Done, Task, Worker
 from rwkvsearch.indexer.found import Found
 from rwkvsearch.indexer.library import Library, ModelInfo
@@ -46,10 +47,16 @@ _LARGEST = 16  # batches in a block
 
 @dataclass(frozen=True)
 class OnRay:
-    """Makes the pipeline of a sync; `load` makes an encoder in each actor."""
+    """Makes the pipeline of a sync, which joins a cluster once it has something to do there.
 
-    taken: Taken
-    load: Callable[[], ImageEncoder]
+    `load` makes an encoder in each actor, on the `device` it is told; None is a GPU where there is
+    one for each.
+    """
+
+    address: str
+    share: Share
+    load: Callable[..., ImageEncoder]
+    device: str | None = None
 
     def __call__(
         self,
@@ -65,7 +72,7 @@ class OnRay:
 
 @dataclass(frozen=True)
 class RayPipeline:
-    """As `indexer.pipeline.Pipeline`, on a cluster that this process has joined."""
+    """As `indexer.pipeline.Pipeline`, on a cluster."""
 
     library: Library
     model: ModelInfo
@@ -81,12 +88,16 @@ class RayPipeline:
             LibraryError: the library cannot be written.
             ModelError: a worker lacks the model, or it fails.
             DataError: a worker does not see the files.
-            ClusterError: too many workers died.
+            ClusterError: the cluster cannot be used, or too many workers died.
         """
         if not pending:
             return
         left = {(item.root_id, item.name) for item in pending}
-        with self.clock.time("pipeline"), closing(self._results(pending)) as results:
+        with (
+            self.clock.time("pipeline"),
+            cluster(self.on.address, self.on.share) as taken,
+            closing(self._results(pending, taken)) as results,
+        ):
             for done in results:
                 batch = [i for i in done.batch if (i.found.root_id, i.found.name) in left]
                 left -= {(item.found.root_id, item.found.name) for item in batch}
@@ -95,11 +106,10 @@ class RayPipeline:
         if left:
             raise ClusterError(f"{len(left)} files did not come back: run the same command again")
 
-    def _results(self, pending: Sequence[Found]) -> Generator[Done, None, None]:
+    def _results(self, pending: Sequence[Found], taken: Taken) -> Generator[Done, None, None]:
         ray = import_ray()
         size = pictures_at_once(self.encoder, self.options.batch_size)
-        taken = self.on.taken
-        data = ray.data.from_arrow(list(self._blocks(pending, size)))
+        data = ray.data.from_arrow(list(self._blocks(pending, size, taken)))
         with warnings.catch_warnings(action="ignore"):  # of 2.60: there is no other way to say it
             embedded = data.map_batches(
                 _Embed,
@@ -107,7 +117,7 @@ class RayPipeline:
                 batch_format="pyarrow",
                 zero_copy_batch=True,
                 compute=ray.data.ActorPoolStrategy(size=taken.actors),
-                fn_constructor_args=(self._task(), ray.put(self._known_digests())),
+                fn_constructor_args=(self._task(taken), ray.put(self._known_digests())),
                 num_cpus=taken.cpus,
                 num_gpus=taken.gpus or None,
                 max_restarts=-1,
@@ -117,29 +127,31 @@ class RayPipeline:
         try:
             for table in rows:
                 for done in table.column("data").to_pylist():
-                    yield self._checked(pickle.loads(done))
+                    yield self._checked(pickle.loads(done), taken)
         except ray.exceptions.RayError as error:
             lines = [line for line in str(error).splitlines() if line.strip()] or ["unknown"]
             raise ClusterError(
                 f"Ray gave up: {lines[-1].strip()[:200]}; what is done is kept"
             ) from error
 
-    def _blocks(self, pending: Sequence[Found], size: int) -> Iterator[Any]:
+    def _blocks(self, pending: Sequence[Found], size: int, taken: Taken) -> Iterator[Any]:
         """Tables whose rows are batches."""
         import pyarrow
 
         batches = -(-len(pending) // size)
-        rows = min(_LARGEST, max(1, batches // (self.on.taken.actors * _ROUNDS)))
+        rows = min(_LARGEST, max(1, batches // (taken.actors * _ROUNDS)))
         for start in range(0, len(pending), rows * size):
             part = pending[start : start + rows * size]
             packed = [pickle.dumps(part[at : at + size]) for at in range(0, len(part), size)]
             yield pyarrow.table({"data": pyarrow.array(packed, pyarrow.large_binary())})
 
-    def _task(self) -> Task:
+    def _task(self, taken: Taken) -> Task:
         ids = (self.model.model_id, self.model.preprocessing_id, self.model.weights_sha256)
-        threads = max(_THREADS, self.on.taken.cpus)
+        threads = max(_THREADS, taken.cpus)
         room = default_room() // 4
-        return Task(uuid4().hex, self.on.load, ids, self.options.limits, threads, room)
+        device = self.on.device or ("cuda" if taken.gpus else "cpu")
+        load = partial(self.on.load, device=device)
+        return Task(uuid4().hex, load, ids, self.options.limits, threads, room)
 
     def _known_digests(self) -> NDArray[np.bytes_]:
         """The contents that need nothing more, sorted, 32 bytes each."""
@@ -152,10 +164,10 @@ class RayPipeline:
             packed = b"".join(bytes.fromhex(key) for key in session.scalars(wanted))
         return np.sort(np.frombuffer(packed, "S32"))
 
-    def _checked(self, done: Done) -> Done:
+    def _checked(self, done: Done, taken: Taken) -> Done:
         if done.failure is not None:
             raise ModelError(f"on a worker: {done.failure}")
-        actors = self.on.taken.actors
+        actors = taken.actors
         for stage, seconds in done.spent.items():
             self.clock.add(stage, seconds / actors if stage == "for pictures" else seconds, actors)
         return done

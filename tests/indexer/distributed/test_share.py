@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from rwkvsearch.data.errors import ClusterError
-from rwkvsearch.indexer.distributed.cluster import Share, Taken, _check, is_address, taken
+from rwkvsearch.indexer.distributed.cluster import Share, Taken, check, is_address, taken
 
 
 @pytest.mark.parametrize(
@@ -55,8 +55,8 @@ def test_a_head_that_is_not_there_is_told_at_once() -> None:
         taken_port.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{taken_port.getsockname()[1]}"
         with pytest.raises(ClusterError, match="no Ray head answers there"):
-            _check(address)
+            check(address)
     with pytest.raises(ClusterError, match="start the command on a node"):
-        _check("ray://head:10001")
+        check("ray://head:10001")
     with pytest.raises(ClusterError, match="not an address"):
-        _check("head")
+        check("head")
