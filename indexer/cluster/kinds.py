@@ -20,7 +20,7 @@ _LARGE: Final = "HNSW"
 
 _HNSW: Final = {"M": 32, "efConstruction": 200}
 _EF: Final = [{"ef": ef} for ef in (64, 128, 256, 512)]
-_PROBES: Final = [{"nprobe": probes} for probes in (16, 32, 64, 128)]
+_PROBES: Final = [{"nprobe": probes} for probes in (16, 32, 64, 128, 256)]
 _SEGMENT = 400_000  # rows: each segment of a server has an index of its own
 _ROWS_A_CELL = 39  # that faiss wants to train a cell with
 

@@ -167,13 +167,22 @@ def differences(
     for window in windows(library, model, newest, dead, MOST):
         yield _compared(window, collection.listed(window.after, window.upto), newest)
         last = window.upto
+    yield from _behind(collection, last, newest)
+
+
+def _behind(collection: Collection, last: int, newest: int) -> Iterator[Difference]:
+    """What the collection holds behind all images of the library, as long as it is deleted."""
     nothing = np.empty(0, np.int64)
-    while len(more := collection.listed(last, None, 1).ids):  # behind all that the library knows
-        after = (int(more[0]) - 1) // MOST * MOST
-        window = Window(after, after + MOST, nothing, nothing, nothing, [])
-        found = _compared(window, collection.listed(max(after, last), window.upto), newest)
+    before: Ids | None = None
+    while True:
+        there = collection.listed(last, None)
+        if before is not None and np.array_equal(before, there.ids):
+            return
+        found = _compared(Window(last, last, nothing, nothing, nothing, []), there, newest)
         yield found
-        last = window.upto
+        if len(there.ids) < MOST or not len(found.stale):
+            return
+        before = there.ids
 
 
 def dead_images(library: Library, model: ModelInfo, newest: int) -> Ids:

@@ -1,11 +1,13 @@
 """What `--ann` names."""
 
+import sys
 from pathlib import Path
 
 import pytest
 
 from rwkvsearch.data.errors import LibraryError
 from rwkvsearch.indexer.cluster.address import ClusterAddress
+from rwkvsearch.indexer.cluster.connection import connect
 from rwkvsearch.indexer.cluster.kinds import IN_LITE, KINDS, ClusterKind
 
 
@@ -61,3 +63,9 @@ def test_kinds(name: str) -> None:
         assert more.keys() == search.keys() - {"times"}
         assert all(value >= search[one] for one, value in more.items())
         assert all(more[one] >= 500 for one in more.keys() & {"ef", "search_list"})
+
+
+def test_pymilvus_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pymilvus", None)
+    with pytest.raises(LibraryError, match=r"pip install 'rwkvsearch\[milvus\]'"):
+        connect(ClusterAddress.parse("milvus://127.0.0.1:1"))

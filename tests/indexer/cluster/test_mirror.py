@@ -29,10 +29,12 @@ from rwkvsearch.indexer.ann.synthetic import (
 from rwkvsearch.indexer.blocks import newest_embedding
 from rwkvsearch.indexer.cluster import index as index_module
 from rwkvsearch.indexer.cluster import kinds
+from rwkvsearch.indexer.cluster import mirror as mirror_module
 from rwkvsearch.indexer.cluster.index import MilvusIndex
 from rwkvsearch.indexer.cluster.kinds import IN_LITE
 from rwkvsearch.indexer.cluster.lock import alone
 from rwkvsearch.indexer.cluster.mark import read_mark
+from rwkvsearch.indexer.cluster.milvus import Collection, Listed
 from rwkvsearch.indexer.cluster.mirror import differences, mirror, open_collection
 from rwkvsearch.indexer.cluster.narrowing import expression
 from rwkvsearch.indexer.doctor.run import Checkup, diagnose, repair
@@ -250,6 +252,30 @@ def test_the_kind_of_index(filled: Library, ann: str, monkeypatch: pytest.Monkey
     assert kind() == "Milvus HNSW"
 
 
+def test_many_rows_of_images_that_are_not_there(
+    filled: Library, ann: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bring(filled, ann)
+    with filled.write() as session:
+        session.execute(delete(EmbeddingRow).where(EmbeddingRow.image_id > 1000))
+    monkeypatch.setattr(mirror_module, "MOST", 300)
+    with open_collection(filled, filled.models()[0], ann) as collection:
+        listed = collection.listed
+        monkeypatch.setattr(
+            Collection, "listed", lambda own, after, upto: _part(listed(after, upto))
+        )
+        nobody = np.empty(0, np.int64)
+        collection.load()
+        found = differences(filled, filled.models()[0], collection, 10**6, nobody)
+        assert sum(len(part.stale) for part in found) == 300  # it ends where nothing is deleted
+    monkeypatch.undo()
+    assert bring(filled, ann) == (0, ROWS - 1000)
+
+
+def _part(there: Listed) -> Listed:
+    return Listed(there.ids[:300], there.generations[:300], there.stamps[:300])
+
+
 def test_doctor_finds_and_mends(filled: Library, ann: str) -> None:
     assert says(filled, ann) == [("note", f"none at {ann} yet")]
     bring(filled, ann)
@@ -275,7 +301,12 @@ def test_doctor_finds_and_mends(filled: Library, ann: str) -> None:
     lost = spoil(lambda collection: collection.delete(np.array([1, 2, 3])))
     assert "3 images not in it" in lost[0][1]
     assert "1 image in it not as" in spoil(entered)[0][1]
-    assert "1 image in it that" in spoil(lambda one: entered(one, id=10**6))[0][1]
+
+    def enter_some(collection: Any) -> None:
+        for image_id in (10**6, ROWS + 1, 10**12):
+            entered(collection, id=image_id)
+
+    assert "3 images in it that" in spoil(enter_some)[0][1]
     assert "not there" in spoil(lambda collection: collection.drop())[0][1]
 
     def swap(collection: Any) -> None:
