@@ -49,7 +49,7 @@ def test_report(counts: dict[str, int], expected: str) -> None:
 
 
 def test_stats() -> None:
-    text = render.stats_as_text(Path("/library"), STATS)
+    text = render.stats_as_text("/library", STATS)
     assert text.splitlines() == [
         "library   /library (2.5 MB)",
         "images    1,234 different pictures in 1,235 files",
@@ -63,7 +63,7 @@ def test_stats() -> None:
         "          2 not an image",
         "          1 empty file",
     ]
-    values = json.loads(render.stats_as_json(Path("/library"), STATS))
+    values = json.loads(render.stats_as_json("/library", STATS))
     assert values["synced_at"] == "2026-01-02T03:04:00+00:00"
     assert values["models"] == [{"id": "starter-abc-fp32", "dim": 256, "embeddings": 1234}]
 
