@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from sqlalchemy import Engine, exists, select
+from sqlalchemy import Engine, exists, select, text
 from sqlalchemy.orm import Session
 
 from rwkvsearch.data.errors import LibraryError
@@ -56,7 +56,9 @@ def restore(file: Path, place: Place, progress: Progress) -> Manifest:
         LibraryError: there is one, the backup cannot be used, or there is no space.
     """
     home = folder_of(place)
-    if not isinstance(place, Address):
+    if isinstance(place, Address):
+        _look_at(place)
+    else:
         _check_free(home)
     with open_backup(file) as backup:
         _check_schema(backup)
@@ -80,6 +82,21 @@ def _check_free(home: Path) -> None:
                 f"{path} is there: move all of that library away, or name another folder with "
                 "--library"
             )
+
+
+def _look_at(address: Address) -> None:
+    """Find out at once whether the server answers and the database is free; nothing is made."""
+    from rwkvsearch.indexer.team.database import TeamDatabase
+
+    database = TeamDatabase(address)
+    with _disposing(database.engine), database.errors(), Session(database.engine) as session:
+        if session.scalar(text("SELECT to_regclass('roots') IS NOT NULL")):
+            _check_empty(session, address)
+
+
+def _check_empty(session: Session, address: Address) -> None:
+    if any(session.scalar(select(exists(select(of)))) for of in (RootRow, AlbumRow)):
+        raise LibraryError(f"{address} holds a library already: name an empty database")
 
 
 def _check_schema(backup: Backup) -> None:
@@ -130,8 +147,7 @@ def _enter(database: Path, address: Address, manifest: Manifest, progress: Progr
     source = open_catalog(database)  # an older one is brought up to this version
     with _disposing(source), Library.create(address) as library, library.writer():
         with Session(source) as rows, library.write() as target:
-            if any(target.scalar(select(exists(select(of)))) for of in (RootRow, AlbumRow)):
-                raise LibraryError(f"{address} holds a library already: name an empty database")
+            _check_empty(target, address)
             copy_rows(rows, target, lambda table, *done: progress(f"entering {table}", *done))
             go_on_from(target, manifest.last_ids)
 

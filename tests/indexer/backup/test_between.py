@@ -139,6 +139,19 @@ def test_one_state_while_others_write(team_address: str, tmp_path: Path) -> None
             writer.join()
 
 
+def test_a_database_that_cannot_be_used_is_told_first(
+    team_address: str, tmp_path: Path, photos: Path, encoder: Any
+) -> None:
+    fill(place_of(team_address), photos, encoder)
+    missing = tmp_path / "none.tar"
+    with pytest.raises(LibraryError, match="holds a library already"):
+        restore(missing, place_of(team_address), quiet)
+    with pytest.raises(LibraryError, match="does not exist"):
+        restore(missing, place_of(f"{team_address}_none"), quiet)
+    with pytest.raises(LibraryError, match="cannot be reached"):
+        restore(missing, place_of("postgresql://postgres@127.0.0.1:9/none"), quiet)
+
+
 def test_whole_or_not_at_all(
     team_address: str,
     tmp_path: Path,
