@@ -26,6 +26,7 @@ KIND = f"HNSW{M}"
 _SEARCHES = (40, 100, 200, 400, 800)  # values of ef, the fastest first
 _QUESTIONS, _MEASURED_K = 100, 10
 _GROWTH = 1.6  # times the rows, after which it is measured anew
+_LARGEST = 4_000  # numbers of an embedding that an index of halves takes
 _BUILDING = 0x7277_6B62  # the lock of whoever builds an index
 _MOST_MEMORY = 2 << 30  # bytes that a build may ask the server for
 
@@ -45,7 +46,7 @@ def publish(library: Library, model: ModelInfo, *, force: bool = False) -> None:
         name = index_name(model)
         valid = is_valid(session, name)
     refresh_statistics(library, rows)
-    if rows == 0 or rows < SMALL and not force and not valid:
+    if rows == 0 or model.dim > _LARGEST or rows < SMALL and not force and not valid:
         return
     if valid and known and not force and rows <= _GROWTH * known.rows:
         return
