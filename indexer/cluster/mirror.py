@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import select
 
 from rwkvsearch.data.errors import LibraryError
 from rwkvsearch.indexer.blocks import Ids, image_ids
@@ -32,7 +34,8 @@ from rwkvsearch.indexer.cluster.mark import (
 from rwkvsearch.indexer.cluster.measure import measured
 from rwkvsearch.indexer.cluster.milvus import MOST, Collection, Listed
 from rwkvsearch.indexer.cluster.rows import Window, windows
-from rwkvsearch.indexer.library import Library, ModelInfo
+from rwkvsearch.indexer.library import Library, ModelInfo, chunks
+from rwkvsearch.indexer.tables import EmbeddingRow
 
 BATCH = 1_000
 """Rows in one upsert: of 640 numbers each they are 2.6 MB, of the 64 that Milvus takes."""
@@ -161,16 +164,18 @@ def differences(
     """Every part of the ids with what differs in it; a part is `MOST` ids.
 
     The library's are those of embeddings up to `newest`, without `dead`; what the collection holds
-    of newer ones is left alone.
+    of newer ones is left alone, as long as the library has them.
     """
     last = 0
     for window in windows(library, model, newest, dead, MOST):
-        yield _compared(window, collection.listed(window.after, window.upto), newest)
+        yield _compared(library, window, collection.listed(window.after, window.upto), newest)
         last = window.upto
-    yield from _behind(collection, last, newest)
+    yield from _behind(library, collection, last, newest)
 
 
-def _behind(collection: Collection, last: int, newest: int) -> Iterator[Difference]:
+def _behind(
+    library: Library, collection: Collection, last: int, newest: int
+) -> Iterator[Difference]:
     """What the collection holds behind all images of the library, as long as it is deleted."""
     nothing = np.empty(0, np.int64)
     before: Ids | None = None
@@ -178,7 +183,7 @@ def _behind(collection: Collection, last: int, newest: int) -> Iterator[Differen
         there = collection.listed(last, None)
         if before is not None and np.array_equal(before, there.ids):
             return
-        found = _compared(Window(last, last, nothing, nothing, nothing, []), there, newest)
+        found = _compared(library, Window(last, last, nothing, nothing, nothing, []), there, newest)
         yield found
         if len(there.ids) < MOST or not len(found.stale):
             return
@@ -224,7 +229,7 @@ def _begin(library: Library, model: ModelInfo, collection: Collection) -> tuple[
     return newest, dead, replace(mark.without(dead), rows=max(rows, 1))
 
 
-def _compared(window: Window, there: Listed, newest: int) -> Difference:
+def _compared(library: Library, window: Window, there: Listed, newest: int) -> Difference:
     at = np.searchsorted(there.ids, window.ids)
     known = np.isin(window.ids, there.ids)
     same = np.zeros(len(window.ids), np.bool_)
@@ -232,8 +237,19 @@ def _compared(window: Window, there: Listed, newest: int) -> Difference:
     same[known] = (there.generations[place] == window.generations[known]) & (
         there.stamps[place] == window.stamps[known]
     )
-    stale = ~np.isin(there.ids, window.ids) & (there.generations <= newest)
-    return Difference(window, window.ids[~known], window.ids[known & ~same], there.ids[stale])
+    lost = ~np.isin(there.ids, window.ids)
+    newer = lost & (there.generations > newest)
+    lost[newer] = ~_has(library, there.generations[newer])
+    return Difference(window, window.ids[~known], window.ids[known & ~same], there.ids[lost])
+
+
+def _has(library: Library, generations: Ids) -> NDArray[np.bool_]:
+    """Which of these embeddings there are: another writer has mirrored them meanwhile."""
+    found: list[int] = []
+    with library.read() as session:
+        for part in chunks(generations.tolist()):
+            found += session.scalars(select(EmbeddingRow.id).where(EmbeddingRow.id.in_(part)))
+    return np.isin(generations, found)
 
 
 def _enter(library: Library, model: ModelInfo, collection: Collection, found: Difference) -> None:
