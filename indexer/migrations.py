@@ -1,7 +1,9 @@
 """How a library of an older version becomes one of this version: plain SQL, once per step.
 
-A handful of statements on one SQLite file needs no framework: the version is in its header
-(`PRAGMA user_version`), and all steps run in one transaction, so a kill leaves the old library.
+A handful of statements needs no framework: the version is in the header of the SQLite file
+(`PRAGMA user_version`), or a setting in PostgreSQL, and all steps run in one transaction, so a kill
+leaves the old library. No library in PostgreSQL is older than version 3, so from there on a step is
+SQL that both understand.
 """
 
 from __future__ import annotations
