@@ -24,6 +24,11 @@ def best_texts(
 
     Of texts that belong to a file that is there; best first, equal scores by text id.
     """
+    if library.is_shared:
+        from rwkvsearch.indexer.team.texts import nearest_texts
+
+        if (nearest := nearest_texts(library, model, query, k)) is not None:
+            return nearest
     unit = (query / np.linalg.norm(query)).astype(np.float32)
     ids, _ = best_of(_blocks(library, model), unit[None], k)[0]
     with library.read() as session:

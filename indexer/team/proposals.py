@@ -62,6 +62,17 @@ def by_looking(
     )
 
 
+def texts_by_looking(session: Session, model: ModelInfo, query: Floats, n: int) -> Proposed:
+    """The `n` texts nearest to a unit `query` `[D]`, whether they belong to a file or not."""
+    return _ask(
+        session,
+        "SELECT text_id, data <#> %(query)s AS far FROM text_embeddings"
+        f" WHERE model = {model.key} ORDER BY far LIMIT %(n)s",
+        {"query": _half(query), "n": n},
+        {},
+    )
+
+
 @dataclass(frozen=True)
 class ByIndex:
     """Proposes as `ann.build.ann_recall` asks for it."""
