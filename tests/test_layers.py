@@ -27,6 +27,7 @@ ONLY_IN = {
     "onnx": ("retrieval/graphs/",),
     "onnxruntime": ("retrieval/graphs/",),
     "openvino": ("retrieval/graphs/quiet.py",),
+    "ray": ("indexer/distributed/",),
     "rich": ("ui/",),
     "torch": ("kernels/", "retrieval/"),
     "tqdm": ("ui/",),

@@ -63,8 +63,8 @@ def cluster(address: str, share: Share) -> Iterator[Taken]:
         _bring_token()
     ray = import_ray()
     handler = signal.getsignal(signal.SIGTERM)
-    with tempfile.TemporaryDirectory(
-        prefix="rwkvsearch-ray-", ignore_cleanup_errors=True
+    with tempfile.TemporaryDirectory(  # in /tmp: the names of sockets have to be short
+        prefix="rwkvsearch-", dir="/tmp", ignore_cleanup_errors=True
     ) as folder:
         try:
             _join(ray, address, share, folder)

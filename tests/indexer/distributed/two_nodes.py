@@ -11,10 +11,12 @@ import argparse
 import json
 import os
 import secrets
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -54,8 +56,9 @@ def can_run() -> str | None:
 
 
 @contextmanager
-def two_nodes(folder: Path) -> Iterator[str]:
+def two_nodes() -> Iterator[str]:
     """A cluster of two nodes; its address, as seen from `HEAD`."""
+    folder = tempfile.mkdtemp(prefix="rwkvs-", dir="/tmp")  # the names of sockets have to be short
     try:
         _wire()
         head = ["--head", f"--node-ip-address={_HEAD_IP}", f"--port={_PORT}"]
@@ -66,6 +69,7 @@ def two_nodes(folder: Path) -> Iterator[str]:
         for name in (OTHER, HEAD):
             kill_node(name)
             subprocess.run(["ip", "netns", "del", name], capture_output=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def index_and_kill(address: str, pictures: Path, library: Path, kills: tuple[int, int]) -> Ran:
@@ -173,7 +177,7 @@ def _main() -> None:
         "--at", type=int, nargs=2, default=(300, 900), help="files before the kills"
     )
     asked = parser.parse_args()
-    with two_nodes(asked.library / "ray") as address:
+    with two_nodes() as address:
         ran = index_and_kill(address, asked.pictures, asked.library, tuple(asked.at))
     rows = {what: count(asked.library, what) for what in ("files", "images", "embeddings")}
     sys.stdout.write(json.dumps(asdict(ran) | rows, indent=1) + "\n")
