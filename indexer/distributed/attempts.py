@@ -20,7 +20,7 @@ class Attempts:
     def begin(self, what: bytes) -> Iterator[int]:
         """Give how often `what` was begun before and never ended, be it by an error."""
         digest = hashlib.blake2b(what, digest_size=16).hexdigest()
-        path = Path(tempfile.gettempdir()) / f"rwkvsearch-{self.run}-{digest}"
+        path = Path(tempfile.gettempdir()) / f"{self._prefix}{digest}"
         with path.open("ab") as file:
             before = file.tell()
             file.write(b".")
@@ -28,3 +28,16 @@ class Attempts:
             yield before
         finally:
             path.unlink(missing_ok=True)
+
+    @contextmanager
+    def cleared(self) -> Iterator[None]:
+        """Remove what is left on this machine after the block."""
+        try:
+            yield
+        finally:
+            for path in Path(tempfile.gettempdir()).glob(f"{self._prefix}*"):
+                path.unlink(missing_ok=True)
+
+    @property
+    def _prefix(self) -> str:
+        return f"rwkvsearch-{self.run}-"

@@ -27,6 +27,7 @@ from sqlalchemy import select
 from rwkvsearch.data.errors import ClusterError, DataError, ModelError
 from rwkvsearch.data.images import system_reason
 from rwkvsearch.indexer.clock import Clock
+from rwkvsearch.indexer.distributed.attempts import Attempts
 from rwkvsearch.indexer.distributed.cluster import Share, Taken, cluster, import_ray
 from rwkvsearch.indexer.distributed.work import Done, Task, Worker
 from rwkvsearch.indexer.found import Found
@@ -93,10 +94,12 @@ class RayPipeline:
         if not pending:
             return
         left = {(item.root_id, item.name) for item in pending}
+        run = uuid4().hex
         with (
             self.clock.time("pipeline"),
+            Attempts(run).cleared(),
             cluster(self.on.address, self.on.share) as taken,
-            closing(self._results(pending, taken)) as results,
+            closing(self._results(pending, self._task(run, taken), taken)) as results,
         ):
             for done in results:
                 batch = [i for i in done.batch if (i.found.root_id, i.found.name) in left]
@@ -106,7 +109,9 @@ class RayPipeline:
         if left:
             raise ClusterError(f"{len(left)} files did not come back: run the same command again")
 
-    def _results(self, pending: Sequence[Found], taken: Taken) -> Generator[Done, None, None]:
+    def _results(
+        self, pending: Sequence[Found], task: Task, taken: Taken
+    ) -> Generator[Done, None, None]:
         ray = import_ray()
         size = pictures_at_once(self.encoder, self.options.batch_size)
         data = ray.data.from_arrow(list(self._blocks(pending, size, taken)))
@@ -117,7 +122,7 @@ class RayPipeline:
                 batch_format="pyarrow",
                 zero_copy_batch=True,
                 compute=ray.data.ActorPoolStrategy(size=taken.actors),
-                fn_constructor_args=(self._task(taken), ray.put(self._known_digests())),
+                fn_constructor_args=(task, ray.put(self._known_digests())),
                 num_cpus=taken.cpus,
                 num_gpus=taken.gpus or None,
                 max_restarts=-1,
@@ -145,13 +150,13 @@ class RayPipeline:
             packed = [pickle.dumps(part[at : at + size]) for at in range(0, len(part), size)]
             yield pyarrow.table({"data": pyarrow.array(packed, pyarrow.large_binary())})
 
-    def _task(self, taken: Taken) -> Task:
+    def _task(self, run: str, taken: Taken) -> Task:
         ids = (self.model.model_id, self.model.preprocessing_id, self.model.weights_sha256)
         threads = max(_THREADS, taken.cpus)
         room = default_room() // 4
         device = self.on.device or ("cuda" if taken.gpus else "cpu")
         load = partial(self.on.load, device=device)
-        return Task(uuid4().hex, load, ids, self.options.limits, threads, room)
+        return Task(run, load, ids, self.options.limits, threads, room)
 
     def _known_digests(self) -> NDArray[np.bytes_]:
         """The contents that need nothing more, sorted, 32 bytes each."""

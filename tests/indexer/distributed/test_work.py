@@ -3,6 +3,7 @@
 import hashlib
 import os
 import pickle
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from PIL import Image
 
 from rwkvsearch.data.errors import ModelError
+from rwkvsearch.indexer.distributed.attempts import Attempts
 from rwkvsearch.indexer.distributed.work import Done, Task, Worker
 from rwkvsearch.indexer.found import Found, Stat
 from rwkvsearch.indexer.prepare import Limits
@@ -121,3 +123,16 @@ def test_a_file_that_kills_is_found_out(
     bad = [(item.found.path, item.error) for item in done.batch if item.error]
     assert bad == [(pictures[6], "unreadable: the process that reads it dies")]
     assert len(done.batch) == 10 and len(done.embeddings) == 9
+    assert [*Path(tempfile.gettempdir()).glob(f"rwkvsearch-{task.run}-*")] == []
+
+
+def test_what_the_dead_leave_is_removed() -> None:
+    attempts = Attempts(uuid4().hex)
+    with attempts.cleared():
+        begun = attempts.begin(b"batch")
+        assert begun.__enter__() == 0  # and never ended
+        with attempts.begin(b"other") as before:
+            assert before == 0
+        again = attempts.begin(b"batch")
+        assert again.__enter__() == 1
+    assert [*Path(tempfile.gettempdir()).glob(f"rwkvsearch-{attempts.run}-*")] == []
