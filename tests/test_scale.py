@@ -9,6 +9,7 @@ import sys
 import tomllib
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,14 +28,14 @@ GIVEN = {
         "byte_scan": 1e-6,
         "train_flops": 1e6,
         "assign_flops": 2e6,
-        "fixed": 1e-3,
+        "byte_fixed": 1e-3,
         "process": 100,
     },
     "coarse": {"100": 1e-3, "200": 3e-3},
 }
 
 
-def ivf(rows: int) -> scale.Ivf:
+def ivf(rows: int) -> Any:
     return scale.Ivf.of(rows, "byte", GIVEN)
 
 
