@@ -230,7 +230,10 @@ class _Sync:
                 mirror(self.library, self.model, self.options.ann, self._on_mirrored)
             return
         self._report("publish")
-        publish(self.library, self.model)
+        publish(self.library, self.model, progress=self._on_published)
+
+    def _on_published(self, done: int, total: int) -> None:
+        self.progress(SyncEvent("publish", total, done, len(self.counts.errors)))
 
     def _embed_texts(self) -> int:
         return embed_texts(self.library, self.model, self.encoder, self._on_text)

@@ -7,7 +7,7 @@ catalog. `docs/ann.md` has the kinds, the rules and the figures.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -67,12 +67,19 @@ class _State:
     fresh: int
 
 
-def publish(library: Library, model: ModelInfo, *, force: bool = False) -> None:
+def publish(
+    library: Library,
+    model: ModelInfo,
+    *,
+    force: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
     """Write the ann file of `model` if too much has changed since the last one, or with `force`.
 
     The caller is the library's writer, and publishes one model at a time; it may do so in a thread
     and go on writing meanwhile: what comes later is for the next generation. Readers never wait.
-    Killed at any moment, it leaves the old generation in use.
+    Killed at any moment, it leaves the old generation in use. `progress` is told of a library in
+    PostgreSQL about how many embeddings are in its index, and how many there are.
 
     Raises:
         LibraryError: faiss is not installed, or the file cannot be written.
@@ -80,7 +87,7 @@ def publish(library: Library, model: ModelInfo, *, force: bool = False) -> None:
     if library.is_shared:
         from rwkvsearch.indexer.team.publish import publish as build_in_database
 
-        build_in_database(library, model, force=force)
+        build_in_database(library, model, force=force, progress=progress)
         return
     old = open_generation(library, model)
     with library.read() as session:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from threading import Event, Thread
 
 from sqlalchemy import Connection, delete, func, select, text
 from sqlalchemy.orm import Session
 
+from rwkvsearch.data.errors import LibraryError
 from rwkvsearch.indexer.ann.build import Trial, ann_recall, make_trial
 from rwkvsearch.indexer.ann.kinds import SMALL, TARGET
 from rwkvsearch.indexer.blocks import newest_embedding
@@ -28,14 +30,26 @@ _QUESTIONS, _MEASURED_K = 100, 10
 _GROWTH = 1.6  # times the rows, after which it is measured anew
 _LARGEST = 4_000  # numbers of an embedding that an index of halves takes
 _BUILDING = 0x7277_6B62  # the lock of whoever builds an index
+_LOOK_EVERY = 1.0  # seconds between two looks at how far a build is
+_SHARE_BUILT = (
+    "SELECT CAST(blocks_done AS float) / nullif(blocks_total, 0) FROM pg_stat_progress_create_index"
+    " WHERE relid = to_regclass('embeddings') AND phase LIKE 'building index%'"
+)
 _MOST_MEMORY = 2 << 30  # bytes that a build may ask the server for
 
 
-def publish(library: Library, model: ModelInfo, *, force: bool = False) -> None:
+def publish(
+    library: Library,
+    model: ModelInfo,
+    *,
+    force: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
     """Build the index of `model` where it is due and there is none, and measure how to search it.
 
     Others go on writing and searching meanwhile. Killed at any moment, it leaves a part of an index
-    that nobody uses, which the next run replaces. `force` builds it anew, however small.
+    that nobody uses, which the next run replaces. `force` builds it anew, however small. `progress`
+    is told, by another thread, about how many embeddings are in it, and how many there are.
 
     Raises:
         LibraryError: the server has stopped, or has no room.
@@ -54,7 +68,8 @@ def publish(library: Library, model: ModelInfo, *, force: bool = False) -> None:
         if connection is None:  # somebody else builds: what we have stored will be in it
             return
         if force or not valid:
-            _build(connection, model, name, rows)
+            with _watched(library, rows, progress):
+                _build(connection, model, name, rows)
     _measure(library, model, name, rows)
 
 
@@ -87,6 +102,31 @@ def _alone(library: Library) -> Iterator[Connection | None]:
             yield connection
         finally:
             connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _BUILDING})
+
+
+@contextmanager
+def _watched(
+    library: Library, rows: int, progress: Callable[[int, int], None] | None
+) -> Iterator[None]:
+    """Tell how far the server is, until the block ends."""
+
+    def look(tell: Callable[[int, int], None]) -> None:
+        while not ended.wait(_LOOK_EVERY):
+            with suppress(LibraryError), library.read() as session:
+                share = session.scalar(text(_SHARE_BUILT))
+                if share is not None:
+                    tell(round(share * rows), rows)
+
+    ended = Event()
+    thread = Thread(target=look, args=(progress,), daemon=True)
+    if progress is not None:
+        thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        if progress is not None:
+            thread.join()
 
 
 def _build(connection: Connection, model: ModelInfo, name: str, rows: int) -> None:

@@ -18,6 +18,7 @@ from rwkvsearch.indexer.library import Library
 from rwkvsearch.indexer.protocols import ImageIndex
 from rwkvsearch.indexer.tables import FileRow, GenerationRow
 from rwkvsearch.indexer.team import proposals, search
+from rwkvsearch.indexer.team import publish as team_publish
 from rwkvsearch.indexer.team.publish import index_name
 
 pytestmark = pytest.mark.server
@@ -108,6 +109,16 @@ def test_the_index_is_used(both: tuple[Library, Library]) -> None:
     with team.read() as session:
         asked = text("SELECT idx_scan FROM pg_stat_user_indexes WHERE indexrelname = :name")
         assert session.scalar(asked, {"name": index_name(model)}) >= 1
+
+
+def test_a_build_says_how_far_it_is(
+    both: tuple[Library, Library], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(team_publish, "_LOOK_EVERY", 0.001)
+    told: list[tuple[int, int]] = []
+    team = both[1]
+    publish(team, team.models()[0], force=True, progress=lambda *step: told.append(step))
+    assert told and told == sorted(told) and {total for _, total in told} == {ROWS}
 
 
 def test_an_index_that_was_not_finished_is_not_used(both: tuple[Library, Library]) -> None:
