@@ -1,5 +1,6 @@
 """`index --ray`: the same library, embedded by other processes."""
 
+import json
 import os
 import signal
 import sqlite3
@@ -74,6 +75,15 @@ def test_the_library_is_the_same(pictures: Path, tmp_path: Path) -> None:
         assert np.allclose(*pair, atol=1e-3)
     code, out, _ = run("index", "--ray", "auto", "--library", by_ray)
     assert code == 0 and "41 unchanged" in out  # nothing to do, so no cluster is looked for
+
+
+def test_a_team_library_is_filled(pictures: Path, team_address: str) -> None:
+    code, out, err = run("index", "--ray", pictures, "--library", team_address)
+    assert code == 0, err
+    assert "42 files: 40 embedded" in out
+    code, out, _ = run("stats", "--json", "--library", team_address)
+    assert code == 0
+    assert json.loads(out)["models"][0]["embeddings"] == 40
 
 
 def test_ctrl_c_keeps_what_is_done(pictures: Path, tmp_path: Path) -> None:
