@@ -17,6 +17,7 @@ from rwkvsearch.indexer.sync import sync
 pytestmark = pytest.mark.server
 
 
+@pytest.mark.parametrize("place", ["sqlite"], indirect=True)
 def test_it_holds_what_a_folder_holds(
     team_address: str, photos: Path, encoder: Any, library: Library
 ) -> None:
