@@ -110,8 +110,8 @@ class SyncEvent:
     """How far a sync is, in files; `done` counts what is already stored for good.
 
     In stage `scan`, `total` is what has been found so far; in stage `captions` both count texts, in
-    stage `mirror` images, in stage `publish` what is in the index. With `path`, the event names one file that could not be used, or one root
-    that could not be read, and `reason` says why.
+    stage `mirror` images, in stage `publish` those in the index. With `path`, the event names one
+    file that could not be used, or one root that could not be read, and `reason` says why.
     """
 
     stage: Stage

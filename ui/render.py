@@ -120,11 +120,8 @@ class SyncProgress:
             self._bar.write(f"skipped {printable(event.path)}: {event.reason}", file=sys.stderr)
         if event.stage != self._stage:  # a pace of its own
             self._stage = event.stage
-            self._bar.unit = {
-                "captions": " texts",
-                "mirror": " pictures",
-                "publish": " pictures",
-            }.get(event.stage, " files")
+            units = {"captions": " texts", "mirror": " pictures", "publish": " pictures"}
+            self._bar.unit = units.get(event.stage, " files")
             self._bar.reset()
         scanning = event.stage == "scan"
         self._bar.set_description(f"{event.stage}, {counted(event.errors, 'error')}", refresh=False)

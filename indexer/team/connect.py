@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sqlalchemy.exc import DBAPIError, PendingRollbackError, TimeoutError
 
@@ -23,8 +23,7 @@ except ImportError as error:
         "a library in PostgreSQL needs psycopg: run `pip install 'rwkvsearch[team]'`"
     ) from error
 
-if TYPE_CHECKING:
-    Connection = psycopg.Connection[Any]
+Connection = psycopg.Connection[Any]
 
 # A server that is gone is noticed within a minute or so, also by a connection that only waits.
 _USUAL: dict[str, Any] = {

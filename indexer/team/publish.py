@@ -8,18 +8,20 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from threading import Event, Thread
 
-from sqlalchemy import Connection, delete, func, select, text
+from sqlalchemy import delete, func, select, text
 from sqlalchemy.orm import Session
 
 from rwkvsearch.data.errors import LibraryError
+from rwkvsearch.indexer.address import Address
 from rwkvsearch.indexer.ann.build import Trial, ann_recall, make_trial
 from rwkvsearch.indexer.ann.kinds import SMALL, TARGET
 from rwkvsearch.indexer.blocks import newest_embedding
 from rwkvsearch.indexer.library import Library, ModelInfo
 from rwkvsearch.indexer.tables import EmbeddingRow, GenerationRow
+from rwkvsearch.indexer.team.connect import Connection, Connector, team_errors
 from rwkvsearch.indexer.team.proposals import ByIndex
 from rwkvsearch.indexer.team.published import is_valid, published
 
@@ -90,18 +92,12 @@ def refresh_statistics(library: Library, rows: int) -> None:
 
 @contextmanager
 def _alone(library: Library) -> Iterator[Connection | None]:
-    """A connection without transactions that holds the lock of a build; None: it is held."""
-    with library.write() as session:
-        bare = session.get_bind().engine
-    with bare.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        lock = text("SELECT pg_try_advisory_lock(:key)")
-        if not connection.scalar(lock, {"key": _BUILDING}):
-            yield None
-            return
-        try:
-            yield connection
-        finally:
-            connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _BUILDING})
+    """A connection of its own that holds the lock of a build; None: somebody else holds it."""
+    assert isinstance(library.place, Address)
+    with team_errors(library.name), closing(Connector(library.place)()) as connection:
+        connection.autocommit = True
+        row = connection.execute("SELECT pg_try_advisory_lock(%s)", [_BUILDING]).fetchone()
+        yield connection if row and row[0] else None
 
 
 @contextmanager
@@ -131,19 +127,16 @@ def _watched(
 
 def _build(connection: Connection, model: ModelInfo, name: str, rows: int) -> None:
     needed = rows * (2 * model.dim + 8 * M * 3)
-    memory = "SELECT pg_size_bytes(current_setting('maintenance_work_mem'))"
-    if needed > (connection.scalar(text(memory)) or 0):
-        kilobytes = min(needed, _MOST_MEMORY) >> 10
-        connection.execute(text(f"SET maintenance_work_mem = {kilobytes}"))
-    connection.execute(text(f"DROP INDEX CONCURRENTLY IF EXISTS {name}"))
+    memory = "SELECT pg_size_bytes(current_setting('maintenance_work_mem')) < %s"
+    row = connection.execute(memory, [needed]).fetchone()
+    if row and row[0]:
+        connection.execute(f"SET maintenance_work_mem = {min(needed, _MOST_MEMORY) >> 10}")
+    connection.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
     connection.execute(
-        text(
-            f"CREATE INDEX CONCURRENTLY {name} ON embeddings"
-            f" USING hnsw ((data\\:\\:halfvec({model.dim})) halfvec_ip_ops)"
-            f" WITH (m = {M}, ef_construction = {EF_CONSTRUCTION}) WHERE model = {model.key}"
-        )
+        f"CREATE INDEX CONCURRENTLY {name} ON embeddings"
+        f" USING hnsw ((data::halfvec({model.dim})) halfvec_ip_ops)"
+        f" WITH (m = {M}, ef_construction = {EF_CONSTRUCTION}) WHERE model = {model.key}"
     )
-    connection.execute(text("RESET maintenance_work_mem"))
 
 
 def _measure(library: Library, model: ModelInfo, name: str, rows: int) -> None:
