@@ -13,6 +13,7 @@ from rwkvsearch.data.errors import LibraryError
 from rwkvsearch.data.remote import absolute
 from rwkvsearch.indexer.ann.generation import remove_unused
 from rwkvsearch.indexer.ann.publish import publish
+from rwkvsearch.indexer.dialects import is_postgresql
 from rwkvsearch.indexer.facts import images_told_by, settle_facts
 from rwkvsearch.indexer.library import Library, chunks
 from rwkvsearch.indexer.sources import FOLDER, LOOSE, SHARD, new_folder, reaches
@@ -199,6 +200,7 @@ def _drop_orphans(session: Session) -> Sequence[str]:
     texts = select(TextRow.id).where(unsaid).scalar_subquery()
     session.execute(delete(TextEmbeddingRow).where(TextEmbeddingRow.text_id.in_(texts)))
     session.execute(delete(TextRow).where(unsaid))
-    if dropped.rowcount:  # type: ignore[attr-defined]
+    # The index of a server loses the rows by itself.
+    if dropped.rowcount and not is_postgresql(session):  # type: ignore[attr-defined]
         session.execute(delete(GenerationRow))
     return contents

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,9 +14,11 @@ from rwkvsearch.indexer.address import place_of
 from rwkvsearch.indexer.ann.publish import publish
 from rwkvsearch.indexer.ann.synthetic import MODEL, PREPROCESSING, Synthetic, fill
 from rwkvsearch.indexer.copying import copy_library
+from rwkvsearch.indexer.edit import forget
 from rwkvsearch.indexer.indexes import open_index
 from rwkvsearch.indexer.library import Library
 from rwkvsearch.indexer.protocols import ImageIndex
+from rwkvsearch.indexer.sync import sync
 from rwkvsearch.indexer.tables import FileRow, GenerationRow
 from rwkvsearch.indexer.team import proposals, search
 from rwkvsearch.indexer.team import publish as team_publish
@@ -143,3 +146,15 @@ def test_many_equal_scores_are_all_compared(team_address: str, tmp_path: Path) -
         fill(team, Alike(DIM), 500)
         scores, ids = opened(team).search(Synthetic(DIM).texts(1), 10)
         assert ids[0].tolist() == list(range(1, 11)) and len(set(scores[0].tolist())) == 1
+
+
+def test_what_was_forgotten_leaves_the_index(team_address: str, photos: Path, encoder: Any) -> None:
+    with Library.create(place_of(team_address)) as team:
+        sync(team, [photos], encoder)
+        publish(team, team.models()[0], force=True)
+        forget(team, photos / "a")
+        index = open_index(team, "fake", "fake-8")
+        assert index.kind == "HNSW16"
+        ids, embeddings = team.embeddings("fake", "fake-8")
+        found = index.search(embeddings[:1].astype(np.float32), 10)[1][0]
+        assert sorted(found.tolist()) == ids.tolist() and len(ids) == 5
