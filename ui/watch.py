@@ -64,6 +64,7 @@ def watch(
     so are files that are still being written. Other commands can be used meanwhile. Stop it with
     Ctrl-C.
     """
+    from rwkvsearch.data.remote import is_remote
     from rwkvsearch.indexer.library import Library
     from rwkvsearch.indexer.prepare import Limits
     from rwkvsearch.indexer.sync import SyncOptions
@@ -91,7 +92,7 @@ def watch(
         record.errors(),
         (Library.create if paths else Library.open)(library_folder(library)) as opened,
     ):
-        roots = [path.resolve() for path in paths or opened.folders()]
+        roots = [path.resolve() for path in paths or opened.folders() if not is_remote(path)]
         if not roots:
             raise DataError("no folder was indexed before: name one")
         name, precision = choose_model(opened, model, precision)

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 
+from rwkvsearch.data.remote import shown
 from rwkvsearch.indexer.details import content_hashes
 from rwkvsearch.indexer.dupes import MAX_DISTANCE, MIN_SCORE, Copy, Duplicates, Group
 from rwkvsearch.ui.api.duplicate_searches import AskedDuplicates, DuplicateSearches
@@ -198,7 +199,7 @@ def _copy(copy: Copy, content_hash: str | None) -> CopyAnswer:
             moment = datetime.fromtimestamp(copy.mtime_ns // 10**9, UTC)
             modified = moment.isoformat(timespec="seconds")
     return CopyAnswer(
-        path=str(copy.path),
+        path=shown(copy.path),
         image_id=copy.image_id,
         width=copy.width,
         height=copy.height,

@@ -14,6 +14,7 @@ from pydantic import BeforeValidator, Field
 from starlette.datastructures import URL
 
 from rwkvsearch.data.errors import NotThere
+from rwkvsearch.data.remote import shown
 from rwkvsearch.indexer.contents import live_image, open_content
 from rwkvsearch.indexer.details import Details, details_of
 from rwkvsearch.retrieval.query import Query as Wanted
@@ -199,7 +200,7 @@ def _shown(details: Details) -> ImageDetails:
         longitude=details.longitude,
         files=[
             ImageFile(
-                path=str(file.path),
+                path=shown(file.path),
                 bytes=file.bytes,
                 modified=file.modified.isoformat() if file.modified else None,
             )

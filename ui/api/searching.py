@@ -12,6 +12,7 @@ from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
 from rwkvsearch.data.errors import QueryError
+from rwkvsearch.data.remote import shown
 from rwkvsearch.indexer.details import shapes_of
 from rwkvsearch.retrieval.grammar import unparse
 from rwkvsearch.retrieval.query import Hit
@@ -124,8 +125,8 @@ def hits_of(service: Service, hits: Sequence[Hit]) -> list[ImageHit]:
             rank=hit.rank,
             score=round(hit.score, 6),
             confidence=round(hit.confidence, 6),
-            path=str(hit.path),
-            paths=[str(path) for path in hit.paths],
+            path=shown(hit.path),
+            paths=[shown(path) for path in hit.paths],
             image_id=hit.image_id,
             terms=[round(score, 6) if isfinite(score) else None for score in hit.terms],
             thumb=thumb_of(shapes[hit.image_id].content_hash),

@@ -11,6 +11,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from rwkvsearch.data.remote import shown
 from rwkvsearch.ui.api.child import begin, say
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class _Lines:
     def __call__(self, event: SyncEvent) -> None:
         now = time.monotonic()
         if event.path is not None:
-            say(event="skipped", path=str(event.path), reason=event.reason)
+            say(event="skipped", path=shown(event.path), reason=event.reason)
         elif event.stage != self._stage or now - self._told >= _PAUSE:
             self._stage, self._told = event.stage, now
             counts = {"total": event.total, "done": event.done, "errors": event.errors}
