@@ -61,18 +61,21 @@ def compiled_towers(model: RwkvClip, card: ModelCard, precision: Precision) -> E
         need("openvino")
     elif precision != EXACT or asked == "torch" or find_spec("openvino") is None:
         return {}
+    from rwkvsearch.retrieval.graphs.half import only_products_in_half
     from rwkvsearch.retrieval.graphs.openvino_tower import compile_tower
 
-    fixed = precision == OPENVINO or asked == "openvino"
+    half = precision == OPENVINO
+    fixed = half or asked == "openvino"
     chosen = None if fixed else remembered(card)
     wanted = TOWERS if chosen is None else [t for t in TOWERS if chosen[t]["openvino_is_used"]]
 
     def compiled(tower: Tower) -> OpenvinoTower:
         def graph() -> object:
-            return openvino_model(model, tower, input_shape(model.config, tower))
+            whole = openvino_model(model, tower, input_shape(model.config, tower))
+            # That is faster for pictures, and slower for texts.
+            return only_products_in_half(whole) if half and tower == "image" else whole
 
-        name = f"{card.id_of(precision)}-{tower}"
-        return compile_tower(graph, name, half=precision == OPENVINO)
+        return compile_tower(graph, f"{card.id_of(precision)}-{tower}", half)
 
     return {tower: compiled(tower) for tower in wanted}
 

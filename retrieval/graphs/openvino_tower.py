@@ -22,7 +22,7 @@ from rwkvsearch.retrieval.models import home_folder
 logger = logging.getLogger(__name__)
 
 HASH_BYTES = 32
-GRAPHS = 2
+GRAPHS = 3
 """Counts the ways the graphs were written: what was kept or measured of older ones is not used."""
 ROWS_AT_ONCE = 16
 """Most rows of one call: the activations of more leave the caches."""

@@ -113,12 +113,15 @@ def _torch_run(tower: nn.Module) -> Run:
 
 
 def _openvino_run(build: Build, inputs: NDArray[Any], half: bool) -> Run:
+    from rwkvsearch.retrieval.graphs.half import only_products_in_half
     from rwkvsearch.retrieval.graphs.openvino_ops import OpenvinoOps, parameter
     from rwkvsearch.retrieval.graphs.openvino_tower import settings
     from rwkvsearch.retrieval.graphs.quiet import openvino
 
     entry = parameter(inputs.shape, inputs.dtype.type)
     model = openvino.Model([build(OpenvinoOps(), entry)], [entry], "tower")
+    if half and inputs.ndim == 4:
+        model = only_products_in_half(model)
     request = openvino.Core().compile_model(model, "CPU", settings(half)).create_infer_request()
     return lambda x: request.infer([x])
 

@@ -146,6 +146,16 @@ def test_bf16_has_an_id_of_its_own(name: str) -> None:
 
 
 @needs_openvino
+def test_bf16_is_kept_as_it_was(
+    name: str, pictures: list[Image.Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = Encoder.load(name, precision="bf16-openvino").encode_images(pictures)
+    monkeypatch.setattr(choice, "openvino_model", None)  # nothing is built again
+    again = Encoder.load(name, precision="bf16-openvino").encode_images(pictures)
+    assert np.array_equal(first, again)
+
+
+@needs_openvino
 def test_its_telemetry_is_never_imported(tmp_path: Path, name: str) -> None:
     """The wheel of OpenVINO asks for a package that reports every import."""
     (tmp_path / "openvino_telemetry.py").write_text("raise SystemExit('it was imported')")
