@@ -101,7 +101,7 @@ def benchmarks(request: Request) -> Response:
                 for one in published_recall()
             ],
             published_accuracy=list(published_accuracy()),
-            commands=[CommandAnswer(what, _command(do, library)) for what, do in _COMMANDS.items()],
+            commands=_commands(library),
         )
     )
 
@@ -115,6 +115,11 @@ def _kept(kept: Kept) -> KeptAnswer:
     when = one.when.isoformat(timespec="seconds").replace("+00:00", "Z")
     about = (one.model, one.data, one.settings, one.results, one.machine)
     return KeptAnswer(kept.file, one.kind, when, *about, name, why)
+
+
+def _commands(library: Library) -> list[CommandAnswer]:
+    able = {what: do for what, do in _COMMANDS.items() if do != "tune" or not library.is_shared}
+    return [CommandAnswer(what, _command(do, library)) for what, do in able.items()]
 
 
 def _command(do: str, library: Library) -> str:

@@ -175,7 +175,7 @@ def _diagnosis(request: Request) -> DoctorAnswer:
         error=job.error,
         seconds=round(job.seconds, 1) if job.finished else None,
         finished_at=_time(job.finished),
-        repair=f"rwkvsearch doctor --fix --library {shlex.quote(str(_library(request).path))}",
+        repair=f"rwkvsearch doctor --fix --library {shlex.quote(_library(request).name)}",
     )
 
 
