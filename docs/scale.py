@@ -223,7 +223,7 @@ def building(n: int, of: Given) -> list[Fact]:
 
 def engine(n: int) -> str:
     """Which engine, at which size."""
-    if n <= 10_000_000:
+    if n <= 20_000_000:
         return f"SQLite + FAISS, {default_kind(n).name}"
     return "PostgreSQL + Milvus" if n <= 300_000_000 else "Milvus; PostgreSQL in parts"
 
@@ -244,6 +244,13 @@ def shown(value: float, unit: str) -> str:
             if value >= factor:
                 return f"{_figures(value / factor)} {name}"
     return f"{_figures(value)} {unit if unit in {'ms', 'bytes'} else ''}".strip()
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 4:
+        raise argparse.ArgumentTypeError("at least 4 pictures")
+    return number
 
 
 def _figures(value: float) -> str:
@@ -269,7 +276,7 @@ def markdown(sizes: tuple[int, ...], of: Given) -> str:
 def main() -> None:
     """Print the tables, or JSON."""
     asked = argparse.ArgumentParser(description="Capacity on paper: docs/scale.md")
-    asked.add_argument("--images", type=int, action="append", help="size; repeatable")
+    asked.add_argument("--images", type=_count, action="append", help="size; repeatable")
     asked.add_argument("--json", action="store_true", help="the figures as JSON, in plain units")
     options = asked.parse_args()
     sizes, of = tuple(options.images or SIZES), given()

@@ -189,15 +189,31 @@ def search(run: Run, name: str, trial: Trial) -> dict[str, Any]:
     return {"bytes": sum(sizes), "whole_ms": 1e3 * min(every), "ways": ways} | memory
 
 
+def centres(count: int) -> float:
+    """Processor seconds of a query beside `count` centres, after 10 MB of other data were read."""
+    rows = np.random.default_rng(0).standard_normal((count + 4000, DIM), np.float32)
+    index = faiss.IndexFlatIP(DIM)
+    index.add(rows[4000:])
+    spent = []
+    for query in rows[:25]:
+        rows[:4000].sum()
+        spent.append(_spent(partial(index.search, query[None], 16)))
+    return float(np.median(spent))
+
+
 def main() -> None:
     """Print what was measured as JSON, one line a stage."""
     asked = argparse.ArgumentParser()
-    asked.add_argument("--rows", type=int, required=True)
+    asked.add_argument("--rows", type=int, default=100_000)
     asked.add_argument("--clusters", type=int, default=0)
-    asked.add_argument("--folder", type=Path, required=True)
+    asked.add_argument("--folder", type=Path, default=Path("scale"))
+    asked.add_argument("--centres", type=int, help="only compare queries with so many centres")
     asked.add_argument("--shards", type=int, help="only the first of them")
     asked.add_argument("--workers", type=int, default=2)
     given = asked.parse_args()
+    if given.centres:
+        sys.stdout.write(f"{1e3 * centres(given.centres):.3f} ms\n")
+        return
     run = Run(given.rows, given.clusters, given.folder, given.shards)
     run.folder.mkdir(parents=True, exist_ok=True)
     if not (run.folder / "train.json").exists():
