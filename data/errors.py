@@ -6,6 +6,7 @@ RwkvSearchError
 ├── ModelError          unknown model, bad weights, wrong config, missing backend
 ├── LibraryError        no library, wrong model for it, cannot be written
 │   ├── LibraryBusy     another process is writing to it
+│   ├── ServerGone      the database server does not answer, or has stopped in the middle
 │   ├── NotThere        no such image or album
 │   └── NameTaken       an album of that name is there already
 ├── ClusterError        the machines that share the work cannot be reached or used
@@ -44,6 +45,10 @@ class LibraryError(RwkvSearchError):
 
 class LibraryBusy(LibraryError):
     """Another process is writing to a library; it can be tried again."""
+
+
+class ServerGone(LibraryError):
+    """The database server of a library does not answer, or has stopped in the middle."""
 
 
 class NotThere(LibraryError):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from rwkvsearch.data.errors import RwkvSearchError
+from rwkvsearch.data.errors import RwkvSearchError, ServerGone
 from rwkvsearch.indexer.doctor.ann import check_ann
 from rwkvsearch.indexer.doctor.database import (
     check_duplicates,
@@ -118,6 +118,8 @@ def _look(
             on_check(name)
         try:
             yield from check()
+        except ServerGone:  # all the others would say the same
+            raise
         except RwkvSearchError as error:  # such as a damaged page in the way of this one check
             yield fault(name, f"cannot be checked: {error}", "")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy.exc import DBAPIError, PendingRollbackError, TimeoutError
 
-from rwkvsearch.data.errors import LibraryBusy, LibraryError
+from rwkvsearch.data.errors import LibraryBusy, LibraryError, ServerGone
 from rwkvsearch.indexer.address import Address
 from rwkvsearch.indexer.tables import Halves
 
@@ -48,20 +48,13 @@ _KNOWN = {
 }
 _PASSWORD = "{why}; put the password into ~/.pgpass or $PGPASSWORD"
 _GONE_BEGINS = "the server cannot be reached"
-_GONE = (
-    f"{_GONE_BEGINS} or has stopped ({{why}}); what was stored is kept, run the same "
-    "command again when it is up"
-)
+_GONE = f"{_GONE_BEGINS} or has stopped ({{why}}); what was stored is kept, try again when it is up"
 _SAID = (
     ("password", _PASSWORD),
     ("authentication failed", _PASSWORD),
     ("does not exist", _KNOWN["3D000"]),
     ("too many clients", _KNOWN["53300"]),
 )
-
-
-class ServerGone(LibraryError):
-    """The server does not answer, or has stopped in the middle."""
 
 
 class Connector:

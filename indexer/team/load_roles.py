@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rwkvsearch.data.errors import RwkvSearchError
+from rwkvsearch.data.errors import RwkvSearchError, ServerGone
 from rwkvsearch.indexer.address import place_of
 from rwkvsearch.indexer.benchmark import Free, tiny_png
 from rwkvsearch.indexer.filters import Filters, images_passing
@@ -25,7 +25,6 @@ from rwkvsearch.indexer.freshness import open_freshness
 from rwkvsearch.indexer.indexes import open_index
 from rwkvsearch.indexer.library import Library
 from rwkvsearch.indexer.sync import SyncOptions, sync
-from rwkvsearch.indexer.team.connect import ServerGone
 
 SHARED = 400
 """Pictures that every writer may hold a copy of; the others are its own."""

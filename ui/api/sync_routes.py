@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, HTTPException, Request, Response
 
-from rwkvsearch.data.errors import LibraryBusy, LibraryError
+from rwkvsearch.data.errors import LibraryBusy, LibraryError, ServerGone
 from rwkvsearch.ui.api.problems import errors
 from rwkvsearch.ui.api.replies import reply
 from rwkvsearch.ui.api.sync_state import SyncState
@@ -33,12 +33,12 @@ def sync_state(request: Request) -> Response:
 def start_sync(request: Request) -> Response:
     """Bring the library up to date with all folders that were indexed before, in the background.
 
-    Refused with 409 while a sync runs, of this server or of another process, and with 403 if this
-    server cannot write to the library.
+    Refused with 409 while a sync runs, of this server or of another process, with 403 if this
+    server cannot write to the library, and with 503 while its database does not answer.
     """
     try:
         return reply(_syncs(request).start(), 202)
-    except LibraryBusy:
+    except (LibraryBusy, ServerGone):
         raise
     except LibraryError as error:
         raise HTTPException(403, str(error)) from None

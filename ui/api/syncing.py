@@ -72,7 +72,9 @@ class Syncs:
             if (refusal := self._refusal()) is not None:
                 raise LibraryError(refusal)
             with Library.open(self._place) as library, library.writer():
-                pass  # another writer is known at once, not after the process has started
+                # Another writer is known at once, not after the process has started.
+                if not library.is_writable:
+                    raise LibraryError(f"this server may not write to {library.name}")
             self._child = Child(
                 "rwkvsearch.ui.api.sync_child", self._asked, self._on_line, self._on_end
             )
