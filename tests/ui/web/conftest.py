@@ -46,10 +46,13 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "home"
 
 
-def command(*arguments: object) -> str:
+def command(*arguments: object, **variables: str) -> str:
     """What a command prints; it has to succeed."""
     done = subprocess.run(
-        [PROGRAM, *map(str, arguments)], capture_output=True, text=True, env=environment()
+        [PROGRAM, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env=environment() | variables,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -118,7 +121,7 @@ class Server:
 
 
 @contextmanager
-def serving(library: Path, *options: object, **variables: str) -> Iterator[Server]:
+def serving(library: Path | str, *options: object, **variables: str) -> Iterator[Server]:
     """A server of its own on a port that is free."""
     words = [PROGRAM, "serve", "--library", library, "--port", 0, *options]
     with subprocess.Popen(

@@ -1,4 +1,4 @@
-"""The API over a library of the sample photographs, with the starter model, once for all tests."""
+"""The API over the sample photographs in a folder and in PostgreSQL, once each for all tests."""
 
 import os
 import shutil
@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
 
+from rwkvsearch.indexer.address import Place, place_of
 from rwkvsearch.indexer.library import Library
 from rwkvsearch.indexer.sync import sync
 from rwkvsearch.retrieval.encoder import Encoder
@@ -30,6 +31,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(Path(__file__).parent):
             item.add_marker(pytest.mark.server)
+            if item.path.stem == "test_openapi" and "postgresql" in item.name:
+                item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")
@@ -56,14 +59,22 @@ def pictures(served_home: Path) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session", params=["folder", "postgresql"])
+def served_place(request: pytest.FixtureRequest, served_home: Path) -> Place:
+    """Where the library lies: at home, and in another run of the tests in a database."""
+    if request.param == "folder":
+        return served_home
+    return place_of(request.getfixturevalue("postgres").new_database())
+
+
 @pytest.fixture(scope="session")
-def service(served_home: Path, pictures: Path) -> Iterator[Service]:
+def service(served_home: Path, served_place: Place, pictures: Path) -> Iterator[Service]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RWKVSEARCH_HOME", str(served_home))
-        with Library.create(served_home) as library:
+        with Library.create(served_place) as library:
             report = sync(library, [pictures], Encoder.load("starter"))
             assert not report.errors
-        service = Service(Settings(served_home))
+        service = Service(Settings(served_place))
         assert service.warm.wait(120)
     yield service
     service.close()
