@@ -76,7 +76,7 @@ def test_published_newer_removed_and_republished(
     for seed in range(1000, 1020):
         paint(many / f"{seed}.png", seed)
     with monkeypatch.context() as patch:
-        patch.setattr("rwkvsearch.indexer.sync.publish", lambda *_: None)
+        patch.setattr("rwkvsearch.indexer.sync.publish", lambda *_, **__: None)
         sync(library, [many], encoder)
     check(library, published=True)  # old file + newer rows - removed rows
     mapped = SearchIndex.open(library, "fake", "fake-8")

@@ -17,7 +17,7 @@ class Approximate:
         self.depths: list[int] = []
 
     def search(
-        self, vectors: np.ndarray, k: int, among: np.ndarray | None
+        self, vectors: np.ndarray, k: int, among: np.ndarray | None, *, filters: None
     ) -> tuple[np.ndarray, np.ndarray]:
         self.depths.append(k)
         ids = np.arange(5 * PAGES)

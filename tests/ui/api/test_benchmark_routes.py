@@ -26,7 +26,7 @@ def made(name: str, images: int, kind: str = "recall") -> Result:
 def asked(ask: Ask, home: Path) -> dict[str, Any]:
     app = FastAPI()
     app.state.service = SimpleNamespace(
-        library=SimpleNamespace(path=home, place=home, name=str(home))
+        library=SimpleNamespace(path=home, place=home, name=str(home), is_shared=False)
     )
     app.include_router(router, prefix="/api/v1")
     reply = ask(app, path="/api/v1/benchmarks")
