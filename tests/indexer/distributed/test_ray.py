@@ -36,14 +36,18 @@ def run(*words: str | Path) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
+def paint(folder: Path, first: int, after: int) -> None:
+    for seed in range(first, after):
+        colours = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+        Image.fromarray(colours).resize((80, 60)).save(folder / f"{seed:02}.jpg")
+
+
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
     """Forty of them, two with the same content, and one that is cut off."""
     folder = tmp_path / "pictures"
     folder.mkdir()
-    for seed in range(40):
-        colours = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
-        Image.fromarray(colours).resize((80, 60)).save(folder / f"{seed:02}.jpg")
+    paint(folder, 0, 40)
     (folder / "40.jpg").write_bytes((folder / "00.jpg").read_bytes())
     (folder / "41.jpg").write_bytes((folder / "01.jpg").read_bytes()[:400])
     return folder
@@ -88,6 +92,7 @@ def test_a_team_library_is_filled(pictures: Path, team_address: str) -> None:
 
 def test_ctrl_c_keeps_what_is_done(pictures: Path, tmp_path: Path) -> None:
     library = tmp_path / "library"
+    paint(pictures, 100, 900)  # enough for seconds
     process = start("index", "--ray", pictures, "--batch-size=1", "--library", library)
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline and process.poll() is None:
@@ -101,7 +106,7 @@ def test_ctrl_c_keeps_what_is_done(pictures: Path, tmp_path: Path) -> None:
     assert _count(library) >= 1
     code, out, _ = run("index", pictures, "--library", library)
     assert code == 0
-    assert len(embeddings(library)) == 40
+    assert len(embeddings(library)) == 840
 
 
 def test_no_cluster_is_one_line(pictures: Path, tmp_path: Path) -> None:

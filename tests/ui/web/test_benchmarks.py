@@ -73,7 +73,9 @@ def served(home: Path) -> Iterator[str]:
 
     app, service = (
         FastAPI(),
-        SimpleNamespace(library=SimpleNamespace(path=home, place=home, name=str(home))),
+        SimpleNamespace(
+            library=SimpleNamespace(path=home, place=home, name=str(home), is_shared=False)
+        ),
     )
     app.state.service = service
     app.include_router(router, prefix="/api/v1")

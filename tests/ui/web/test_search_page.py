@@ -679,7 +679,8 @@ def test_a_picture_that_has_gone(
             card = page.locator(f"#found .card.lost[data-id='{answer}']")
             card.wait_for()
             assert card.locator(".name").inner_text() == "lost.jpg"
-            assert card.locator(".name").evaluate("(one) => getComputedStyle(one).opacity") == "1"
+            name = card.locator(".name").element_handle()
+            page.wait_for_function("(one) => getComputedStyle(one).opacity == 1", arg=name)
             card.click()
             page.get_by_text("lost.jpg cannot be read now.").wait_for()
             press(page, "Why this picture")
