@@ -69,10 +69,18 @@ def enter_new(session: Session, table: Any, key: str, rows: Sequence[dict[str, A
         session.execute(insert_new(session, table), rows)
 
 
-class _Among(FunctionElement[bool]):
+class _Condition(FunctionElement[bool]):
+    type = Boolean()
+    inherit_cache = True
+
+    def self_group(self, against: object = None) -> _Condition:
+        """Itself: `= 1` after it would keep SQLite from using an index."""
+        return self
+
+
+class _Among(_Condition):
     """The arguments are the column and the parameter."""
 
-    type = Boolean()
     inherit_cache = True
 
 
@@ -95,10 +103,9 @@ def gathered(column: Any) -> ColumnElement[str]:
     return _Gathered(column)
 
 
-class _Fits(FunctionElement[bool]):
+class _Fits(_Condition):
     """The arguments are the pattern and the parts of the path."""
 
-    type = Boolean()
     inherit_cache = True
 
 
