@@ -35,7 +35,7 @@ _BUILDING = 0x7277_6B62  # the lock of whoever builds an index
 _LOOK_EVERY = 1.0  # seconds between two looks at how far a build is
 _SHARE_BUILT = (
     "SELECT CAST(blocks_done AS float) / nullif(blocks_total, 0) FROM pg_stat_progress_create_index"
-    " WHERE relid = to_regclass('embeddings') AND phase LIKE 'building index%'"
+    " WHERE relid = to_regclass('embeddings') AND phase = 'building index: loading tuples'"
 )
 _MOST_MEMORY = 2 << 30  # bytes that a build may ask the server for
 
@@ -110,7 +110,7 @@ def _watched(
         while not ended.wait(_LOOK_EVERY):
             with suppress(LibraryError), library.read() as session:
                 share = session.scalar(text(_SHARE_BUILT))
-                if share is not None:
+                if share is not None and share < 1:  # 1 can be of the phase before
                     tell(round(share * rows), rows)
 
     ended = Event()

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 
 from rwkvsearch.data.remote import shown
 from rwkvsearch.ui.api.child import begin, say
+from rwkvsearch.ui.api.sync_state import STOPPED
 
 if TYPE_CHECKING:
     from rwkvsearch.indexer.address import Place
     from rwkvsearch.indexer.protocols import Progress, SyncEvent, SyncReport
     from rwkvsearch.retrieval.models import Precision
 
-STOPPED = "stopped; what is done is kept, start it again to go on"
 _PAUSE = 0.2  # seconds between two lines that only count
 _PATIENCE = 20.0  # seconds until a batch that does not end is left
 

@@ -13,6 +13,8 @@ MOST_SKIPPED = 100
 """Files named in the state; all are in the library's errors."""
 _WINDOW = 30.0  # seconds over which the pace is measured
 
+STOPPED = "stopped; what is done is kept, start it again to go on"
+
 
 @dataclass(frozen=True)
 class Skipped:

@@ -15,7 +15,7 @@ from rwkvsearch.indexer.cluster.address import is_of_one_process
 from rwkvsearch.indexer.library import Library
 from rwkvsearch.ui.api.children import Child
 from rwkvsearch.ui.api.settings import Settings
-from rwkvsearch.ui.api.sync_state import Pace, SyncState, after, now, started
+from rwkvsearch.ui.api.sync_state import STOPPED, Pace, SyncState, after, now, started
 
 _PATIENCE = 5.0  # seconds until a process is killed that still syncs when the server ends
 
@@ -120,7 +120,9 @@ class Syncs:
 
     def _on_end(self, why: str) -> None:
         with self._lock:
-            if self._state.outcome is None:
+            if self._state.outcome is None and self._state.state == "stopping":
+                self._state = replace(self._state, outcome="stopped", message=STOPPED)
+            elif self._state.outcome is None:
                 why = f"the process that syncs {why}; what is done is kept, start it again to go on"
                 self._state = replace(self._state, outcome="failed", message=why)
             seconds = round(time.monotonic() - self._began, 1)
