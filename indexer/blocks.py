@@ -97,6 +97,13 @@ def find_model(session: Session, model_id: str, preprocessing_id: str) -> ModelI
     return ModelInfo(*sizes) if sizes else None
 
 
+def known_model(library: Library, model_id: str, preprocessing_id: str) -> ModelInfo:
+    """As `find_model`; `LibraryError` as `Library.model` if there is none."""
+    with library.read() as session:
+        model = find_model(session, model_id, preprocessing_id)
+    return model or library.model(model_id, preprocessing_id)
+
+
 def newest_embedding(session: Session, model: ModelInfo) -> int:
     """The largest embedding id of `model`, 0 if it has none."""
     of_model = select(func.max(EmbeddingRow.id)).where(EmbeddingRow.model == model.key)

@@ -1,8 +1,8 @@
-"""The scores of candidates: whatever proposes them, they come from the embeddings in the truth."""
+"""The scores of candidates, whatever proposes them: from the embeddings in the truth."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,15 +10,24 @@ from numpy.typing import NDArray
 from rwkvsearch.data.errors import QueryError
 from rwkvsearch.indexer.blocks import (
     BLOCK,
+    MARGIN,
     Block,
     Floats,
     Ids,
+    best_of,
     blocks,
     distinct,
     is_in,
+    joined,
     live_rows,
+    newest_embedding,
 )
 from rwkvsearch.indexer.library import Library, ModelInfo
+
+Proposals = tuple[list[Ids], Floats]
+"""Candidates of each query, and the rough score above which nothing was left out; -inf: none."""
+Step = Callable[[Floats, int], Proposals]
+"""Proposes candidates for the best `k` of unit queries `[Q, D]`."""
 
 
 def rescore(query: NDArray[np.float32], embeddings: NDArray[np.float16]) -> NDArray[np.float32]:
@@ -42,14 +51,88 @@ def best_proposed(
     with library.read() as session:
         rows = live_rows(session, model, distinct(np.concatenate(proposals)))
     stored, embeddings = library.unpack(rows, model.dim)
-    scores = np.full((len(queries), k), -np.inf, np.float32)
-    ids = np.full((len(queries), k), -1, np.int64)
+    scores, ids = nothing_found(len(queries), k)
     for row, query in enumerate(queries):
         at = np.flatnonzero(is_in(stored, distinct(proposals[row])))
         score = rescore(query, embeddings[at])
         best = np.lexsort((stored[at], -score))[:k]
         scores[row, : len(best)], ids[row, : len(best)] = score[best], stored[at][best]
     return scores, ids
+
+
+def best_by_steps(
+    library: Library,
+    model: ModelInfo,
+    queries: NDArray[np.float32],
+    unit: Floats,
+    k: int,
+    steps: Iterable[Step],
+    *,
+    exact: bool,
+) -> tuple[Floats, Ids]:
+    """The `k` best images of each query `[Q, D]`, by one step after another until it is enough.
+
+    That is when the scores prove it, for an `exact` index, else when there are `k`. `unit` are the
+    queries by `unit_queries`.
+    """
+    scores, ids = nothing_found(len(unit), k)
+    todo = np.arange(len(unit) if k else 0)
+    for step in steps:
+        if not todo.size:
+            break
+        proposals, left_out = step(unit[todo], k)
+        scores[todo], ids[todo] = best_proposed(library, model, queries[todo], k, proposals)
+        sure = scores[todo, -1] > left_out + MARGIN if exact else ids[todo, -1] >= 0
+        todo = todo[~sure]
+    return as_found(scores, ids)
+
+
+def nothing_found(queries: int, k: int) -> tuple[Floats, Ids]:
+    """Scores and ids `[Q, k]` to be filled."""
+    return np.full((queries, k), -np.inf, np.float32), np.full((queries, k), -1, np.int64)
+
+
+def as_found(scores: Floats, ids: Ids) -> tuple[Floats, Ids]:
+    """Without the places for which nothing was found.
+
+    Every query has met all there is if one has met less than k.
+    """
+    there = int((ids >= 0).sum(axis=1).min(initial=ids.shape[1]))
+    return scores[:, :there], ids[:, :there]
+
+
+def every_one(
+    library: Library, model: ModelInfo, upto: int, allowed: Ids | None, queries: Floats, k: int
+) -> Proposals:
+    """From the truth alone, whatever an index says; arguments as `live_blocks` and `best_of`."""
+    found = best_of(live_blocks(library, model, upto, allowed), queries, k)
+    return [ids for ids, _ in found], np.full(len(queries), -np.inf, np.float32)
+
+
+class Fresh:
+    """The live images that an index does not hold: newer than `after`, or left out and back.
+
+    `newest` is the embedding up to which the library was looked at.
+    """
+
+    def __init__(self, library: Library, model: ModelInfo, after: int, left_out: Ids) -> None:
+        with library.read() as session:
+            self.newest = newest_embedding(session, model)
+            back = live_rows(session, model, left_out) if len(left_out) else []
+        newer = blocks(library, model, after=after, upto=self.newest, live=True)
+        self._ids, self._embeddings = joined([*newer, library.unpack(back, model.dim)])
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._ids)
+
+    def propose(self, queries: Floats, k: int, allowed: Ids | None) -> list[Ids]:
+        """Of each unit query those that can be among its `k` best, of `allowed` if given."""
+        ids, embeddings = self._ids, self._embeddings
+        if allowed is not None:
+            wanted = is_in(ids, allowed)
+            ids, embeddings = ids[wanted], embeddings[wanted]
+        return [found for found, _ in best_of([(ids, embeddings)], queries, k)]
 
 
 def live_blocks(

@@ -7,7 +7,7 @@ The ann only proposes. `scoring.rescore` gives every score in the project, from 
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from threading import Lock
 from typing import Self
 
@@ -17,27 +17,19 @@ from numpy.typing import NDArray
 from rwkvsearch.indexer.ann.generation import Generation, open_generation
 from rwkvsearch.indexer.ann.gpu import AFTER, copy_to_gpu
 from rwkvsearch.indexer.blocks import (
-    MARGIN,
     Floats,
     Ids,
-    best_of,
-    blocks,
     distinct,
-    find_model,
     image_ids,
     is_in,
-    joined,
-    live_rows,
-    newest_embedding,
+    known_model,
 )
 from rwkvsearch.indexer.filters import Filters
 from rwkvsearch.indexer.library import Library, ModelInfo
-from rwkvsearch.indexer.scoring import best_proposed, live_blocks, unit_queries
+from rwkvsearch.indexer.scoring import Fresh, Proposals, best_by_steps, every_one, unit_queries
 
 BRUTE_FORCE = 1_000
 """Up to so many images allowed by a filter, all of them are scored; see `docs/ann.md`."""
-
-Proposals = tuple[list[Ids], Floats]
 
 
 class SearchIndex:
@@ -55,12 +47,8 @@ class SearchIndex:
         self._library = library
         self.model = model
         generation = generation or open_generation(library, model)
-        with library.read() as session:
-            self._newest = newest_embedding(session, model)
-            back = live_rows(session, model, generation.left_out) if generation else []
-        upto = generation.upto if generation else 0
-        newer = blocks(library, model, after=upto, upto=self._newest, live=True)
-        self._fresh = joined([*newer, library.unpack(back, model.dim)])
+        left_out = generation.left_out if generation else np.empty(0, np.int64)
+        self._fresh = Fresh(library, model, generation.upto if generation else 0, left_out)
         self._published = generation.ann if generation else None
         self._in_file = int(self._published.index.ntotal) if self._published else 0
         self._asked = 0
@@ -76,9 +64,7 @@ class SearchIndex:
         Raises:
             LibraryError: the model has no embeddings in the library, or faiss is not installed.
         """
-        with library.read() as session:
-            model = find_model(session, model_id, preprocessing_id)
-        return cls(library, model or library.model(model_id, preprocessing_id))
+        return cls(library, known_model(library, model_id, preprocessing_id))
 
     @cached_property
     def rows(self) -> int:
@@ -88,12 +74,12 @@ class SearchIndex:
     @property
     def size(self) -> int:
         """How many images there are, with those in the file that have gone; known at once."""
-        return self._in_file + len(self._fresh[0])
+        return self._in_file + len(self._fresh)
 
     @cached_property
     def _live(self) -> Ids:
         with self._library.read() as session:
-            return image_ids(session, self.model, self._newest, live=True)
+            return image_ids(session, self.model, self._fresh.newest, live=True)
 
     def close(self) -> None:
         """Nothing is held: a file that was mapped goes with the last who uses it."""
@@ -120,21 +106,12 @@ class SearchIndex:
         unit = unit_queries(queries, self.model.dim)
         self._count(len(unit))
         allowed = None if among is None else distinct(among.astype(np.int64))
-        steps = [self._few, self._many, self._all]
+        ways = [self._few, self._many, self._all]
         if exact and not self.exact or allowed is not None and len(allowed) <= BRUTE_FORCE:
-            steps = [self._all]
-        most = self._in_file + len(self._fresh[0]) if allowed is None else len(allowed)
-        k = max(min(k, most), 0)
-        scores, ids = np.full((len(unit), k), -np.inf, np.float32), np.full((len(unit), k), -1)
-        todo = np.arange(len(unit) if k else 0)
-        for step in steps:
-            if todo.size:
-                proposals, left_out = step(unit[todo], k, allowed)
-                scores[todo], ids[todo], sure = self._best(queries[todo], k, proposals, left_out)
-                todo = todo[~sure]
-        # Every query has met all there is if one has met less than k.
-        there = int((ids >= 0).sum(axis=1).min(initial=k))
-        return scores[:, :there], ids[:, :there]
+            ways = [self._all]
+        k = max(min(k, self.size if allowed is None else len(allowed)), 0)
+        steps = [partial(way, allowed) for way in ways]
+        return best_by_steps(self._library, self.model, queries, unit, k, steps, exact=self.exact)
 
     def _count(self, queries: int) -> None:
         """After enough queries, go on with a copy on the GPU if there is one."""
@@ -143,18 +120,17 @@ class SearchIndex:
             if self._published and before < AFTER <= self._asked:
                 self._published = replace(self._published, gpu=copy_to_gpu(self._published))
 
-    def _few(self, queries: Floats, k: int, allowed: Ids | None) -> Proposals:
+    def _few(self, allowed: Ids | None, queries: Floats, k: int) -> Proposals:
         return self._propose(queries, k, allowed, allowed)
 
-    def _many(self, queries: Floats, k: int, allowed: Ids | None) -> Proposals:
+    def _many(self, allowed: Ids | None, queries: Floats, k: int) -> Proposals:
         """More of them, from everywhere in the file, and none that has gone."""
         live = self._live if allowed is None else allowed[is_in(allowed, self._live)]
         return self._propose(queries, k, allowed, live, everywhere=True)
 
-    def _all(self, queries: Floats, k: int, allowed: Ids | None) -> Proposals:
-        """From the truth alone: asked for, many equal scores, or a file that lacks what it had."""
-        found = best_of(live_blocks(self._library, self.model, self._newest, allowed), queries, k)
-        return [ids for ids, _ in found], np.full(len(queries), -np.inf, np.float32)
+    def _all(self, allowed: Ids | None, queries: Floats, k: int) -> Proposals:
+        """Asked for, many equal scores, or a file that lacks what it had."""
+        return every_one(self._library, self.model, self._fresh.newest, allowed, queries, k)
 
     def _propose(
         self,
@@ -167,11 +143,7 @@ class SearchIndex:
     ) -> Proposals:
         """What the file proposes, of `in_file` only, and all that matter of fresh."""
         ann = self._published
-        ids, embeddings = self._fresh
-        if allowed is not None:
-            wanted = is_in(ids, allowed)
-            ids, embeddings = ids[wanted], embeddings[wanted]
-        proposals = [found for found, _ in best_of([(ids, embeddings)], queries, k)]
+        proposals = self._fresh.propose(queries, k, allowed)
         left_out = np.full(len(queries), -np.inf, np.float32)
         mask = None if in_file is None or ann is None else ann.mask(in_file)
         there = self._in_file if mask is None else int(mask.sum())
@@ -180,11 +152,3 @@ class SearchIndex:
             proposals = [np.append(a, b) for a, b in zip(proposals, found, strict=True)]
             left_out = near[:, -1] if near.shape[1] < there else left_out
         return proposals, left_out
-
-    def _best(
-        self, queries: Floats, k: int, proposals: list[Ids], left_out: Floats
-    ) -> tuple[Floats, Ids, NDArray[np.bool_]]:
-        """The best `k` of the proposals, and for which queries that is enough."""
-        scores, ids = best_proposed(self._library, self.model, queries, k, proposals)
-        proven = scores[:, -1] > left_out + MARGIN
-        return scores, ids, proven if self.exact else ids[:, -1] >= 0

@@ -5,7 +5,7 @@ As `search.SearchIndex`, with a collection in the place of the file.
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Self
 
 import numpy as np
@@ -13,18 +13,12 @@ from numpy.typing import NDArray
 
 from rwkvsearch.data.errors import LibraryError
 from rwkvsearch.indexer.blocks import (
-    MARGIN,
     Floats,
     Ids,
-    best_of,
-    blocks,
     count_live,
     distinct,
-    find_model,
     is_in,
-    joined,
-    live_rows,
-    newest_embedding,
+    known_model,
 )
 from rwkvsearch.indexer.cluster.kinds import ClusterKind
 from rwkvsearch.indexer.cluster.mark import Mark, last_sync, read_mark, target_of
@@ -34,7 +28,7 @@ from rwkvsearch.indexer.cluster.mirror import check_owner
 from rwkvsearch.indexer.cluster.narrowing import expression
 from rwkvsearch.indexer.filters import Filters
 from rwkvsearch.indexer.library import Library, ModelInfo
-from rwkvsearch.indexer.scoring import best_proposed, live_blocks, unit_queries
+from rwkvsearch.indexer.scoring import Fresh, Proposals, best_by_steps, every_one, unit_queries
 
 BRUTE_FORCE = 2_000
 """Up to so many images allowed by a filter, all of them are scored from the truth."""
@@ -44,8 +38,6 @@ THIN = 1 / 16
 """A smaller share of the rows is named; of a larger one enough is found among all candidates."""
 
 _MORE = 8  # times as many candidates, where the first have not been enough
-
-Proposals = tuple[list[Ids], Floats]
 
 
 class MilvusIndex:
@@ -62,12 +54,9 @@ class MilvusIndex:
         self._collection = collection
         self._mark = mark
         self.model = model
+        self._fresh = Fresh(library, model, mark.upto, mark.left_out_ids)
         with library.read() as session:
-            self._newest = newest_embedding(session, model)
-            back = live_rows(session, model, mark.left_out_ids)
             self._settled = last_sync(session) == mark.synced
-        newer = blocks(library, model, after=mark.upto, upto=self._newest, live=True)
-        self._fresh = joined([*newer, library.unpack(back, model.dim)])
         self._proposer = Proposer(collection, ClusterKind(mark.kind), mark.search)
         self.kind: str | None = f"Milvus {mark.kind}"
         self.exact = self._proposer.kind.exact
@@ -81,9 +70,7 @@ class MilvusIndex:
             LibraryError: the model has no embeddings in the library, Milvus cannot be reached, or
                 what it holds is not the mirror that was made last.
         """
-        with library.read() as session:
-            model = find_model(session, model_id, preprocessing_id)
-        model = model or library.model(model_id, preprocessing_id)
+        model = known_model(library, model_id, preprocessing_id)
         with library.read() as session:
             target = target_of(session, model, ann)
             mark = read_mark(session, model, target)
@@ -110,7 +97,7 @@ class MilvusIndex:
     @property
     def size(self) -> int:
         """How many images there are, with those in the mirror that have gone; known at once."""
-        return self._mark.rows + len(self._fresh[0])
+        return self._mark.rows + len(self._fresh)
 
     def search(
         self,
@@ -125,40 +112,19 @@ class MilvusIndex:
         unit = unit_queries(queries, self.model.dim)
         allowed = None if among is None else distinct(among.astype(np.int64))
         k = max(min(k, self.size if allowed is None else len(allowed)), 0)
-        steps = [1, _MORE]
         few = allowed is not None and len(allowed) <= BRUTE_FORCE
+        steps = [partial(self._propose, allowed, filters, times) for times in (1, _MORE)]
         if exact and not self.exact or few or k + SPARE > MOST:
             steps = []
-        scores, ids = np.full((len(unit), k), -np.inf, np.float32), np.full((len(unit), k), -1)
-        todo = np.arange(len(unit) if k else 0)
-        for times in (*steps, 0):
-            if not todo.size:
-                break
-            propose = self._propose(unit[todo], k, allowed, filters, times)
-            found = best_proposed(self._library, self.model, queries[todo], k, propose[0])
-            scores[todo], ids[todo] = found
-            enough = found[0][:, -1] > propose[1] + MARGIN if self.exact else found[1][:, -1] >= 0
-            todo = todo[~enough & (times > 0)]
-        # Every query has met all there is if one has met less than k.
-        there = int((ids >= 0).sum(axis=1).min(initial=k))
-        return scores[:, :there], ids[:, :there]
+        steps.append(partial(every_one, self._library, self.model, self._fresh.newest, allowed))
+        return best_by_steps(self._library, self.model, queries, unit, k, steps, exact=self.exact)
 
     def _propose(
-        self, queries: Floats, k: int, allowed: Ids | None, filters: Filters | None, times: int
+        self, allowed: Ids | None, filters: Filters | None, times: int, queries: Floats, k: int
     ) -> Proposals:
-        """The candidates of each query, and the rough score above which nothing was left out.
-
-        All there is if `times` is 0, else so many times what is asked for at first.
-        """
+        """What Milvus proposes, so many times what is asked for at first, and what is fresh."""
+        proposals = self._fresh.propose(queries, k, allowed)
         left_out = np.full(len(queries), -np.inf, np.float32)
-        if not times:
-            every = live_blocks(self._library, self.model, self._newest, allowed)
-            return [ids for ids, _ in best_of(every, queries, k)], left_out
-        ids, embeddings = self._fresh
-        if allowed is not None:
-            inside = is_in(ids, allowed)
-            ids, embeddings = ids[inside], embeddings[inside]
-        proposals = [found for found, _ in best_of([(ids, embeddings)], queries, k)]
         wanted, share = self._narrowed(allowed, filters, times)
         near, limit = self._proposer.near(queries, k, wanted=wanted, share=share, times=times)
         for row, (found, scores) in enumerate(near):

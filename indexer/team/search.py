@@ -16,16 +16,21 @@ from sqlalchemy import func, select
 from rwkvsearch.indexer.blocks import (
     Floats,
     Ids,
-    best_of,
     distinct,
-    find_model,
     image_ids,
     is_in,
+    known_model,
     newest_embedding,
 )
 from rwkvsearch.indexer.filters import Filters
 from rwkvsearch.indexer.library import Library, ModelInfo
-from rwkvsearch.indexer.scoring import best_proposed, live_blocks, unit_queries
+from rwkvsearch.indexer.scoring import (
+    as_found,
+    best_proposed,
+    every_one,
+    nothing_found,
+    unit_queries,
+)
 from rwkvsearch.indexer.tables import EmbeddingRow
 from rwkvsearch.indexer.team.proposals import (
     MOST_BY_INDEX,
@@ -76,9 +81,7 @@ class TeamIndex:
         Raises:
             LibraryError: the model has no embeddings in the library.
         """
-        with library.read() as session:
-            model = find_model(session, model_id, preprocessing_id)
-        return cls(library, model or library.model(model_id, preprocessing_id))
+        return cls(library, known_model(library, model_id, preprocessing_id))
 
     @cached_property
     def rows(self) -> int:
@@ -103,12 +106,11 @@ class TeamIndex:
         unit = unit_queries(queries, self.model.dim)
         allowed = None if among is None else distinct(among.astype(np.int64))
         k = max(min(k, self.size if allowed is None else len(allowed)), 0)
-        scores, ids = np.full((len(unit), k), -np.inf, np.float32), np.full((len(unit), k), -1)
+        scores, ids = nothing_found(len(unit), k)
         for row, query in enumerate(queries if k else []):
             one = self._one(unit[row], query, k, allowed, exact or self._is_few(allowed))
             scores[row], ids[row] = one
-        there = int((ids >= 0).sum(axis=1).min(initial=k))
-        return scores[:, :there], ids[:, :there]
+        return as_found(scores, ids)
 
     def _is_few(self, allowed: Ids | None) -> bool:
         if self._published is None:
@@ -133,8 +135,8 @@ class TeamIndex:
             exact = exact or found.all_seen
         with self._library.read() as session:
             upto = newest_embedding(session, self.model)
-        ((best, _),) = best_of(live_blocks(self._library, self.model, upto, allowed), unit[None], k)
-        scores, ids = best_proposed(self._library, self.model, query[None], k, [best])
+        best, _ = every_one(self._library, self.model, upto, allowed, unit[None], k)
+        scores, ids = best_proposed(self._library, self.model, query[None], k, best)
         return scores[0], ids[0]
 
     def _propose(

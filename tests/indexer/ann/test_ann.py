@@ -239,7 +239,7 @@ def test_few_new_images_wait_and_many_are_taken_in(kind: str, tmp_path: Path) ->
         if kind.startswith("IVF"):  # grown, not built again
             assert recall == first[3]
         index = open_index(library)
-        assert len(index._fresh[0]) == 0
+        assert len(index._fresh) == 0
         assert check_scores(library, index, 10) >= 0.9
         last = SOURCE.images(1, ROWS + 102)
         assert index.search(last, 1)[1].tolist() == [[ROWS + 101]]
@@ -352,7 +352,7 @@ def test_killed_while_publishing(tmp_path: Path) -> None:
             assert generation(library)[0] >= before
             index = open_index(library)
             assert index._published is not None
-            assert len(index._fresh[0]) == 0
+            assert len(index._fresh) == 0
             assert check_scores(library, index, 10) >= 0.9
         with library.writer():  # the lock went with the process
             publish(library, model, force=True)
