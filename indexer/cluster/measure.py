@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import numpy as np
-
-from rwkvsearch.indexer.ann.build import ann_recall, make_trial
+from rwkvsearch.indexer.ann.build import fastest, make_trial
 from rwkvsearch.indexer.ann.file import MEASURED_K
 from rwkvsearch.indexer.ann.kinds import TARGET
 from rwkvsearch.indexer.blocks import Floats, Ids
@@ -62,10 +60,7 @@ def measured(library: Library, model: ModelInfo, collection: Collection, mark: M
     if known and mark.measured <= mark.rows * _GROWTH and mark.rows <= mark.measured * _GROWTH:
         return mark
     trial = make_trial(library, model, mark.upto, _QUESTIONS, MEASURED_K)
-    for search in kind.searches:
-        found = ann_recall(Proposer(collection, kind, search), trial)
-        recall = float(np.min([share for share in found if share is not None]))
-        mark = replace(mark, search=search, ann_recall=recall, measured=mark.rows)
-        if recall >= TARGET:
-            break
-    return mark
+    search, recall = fastest(
+        kind.searches, lambda search: Proposer(collection, kind, search), trial, TARGET
+    )
+    return replace(mark, search=search, ann_recall=recall, measured=mark.rows)

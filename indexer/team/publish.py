@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from rwkvsearch.data.errors import LibraryError
 from rwkvsearch.indexer.address import Address
-from rwkvsearch.indexer.ann.build import Trial, ann_recall, make_trial
+from rwkvsearch.indexer.ann.build import fastest, make_trial
 from rwkvsearch.indexer.ann.kinds import SMALL, TARGET
 from rwkvsearch.indexer.blocks import newest_embedding
 from rwkvsearch.indexer.library import Library, ModelInfo
@@ -143,7 +143,7 @@ def _measure(library: Library, model: ModelInfo, name: str, rows: int) -> None:
     with library.read() as session:
         upto = newest_embedding(session, model)
     trial = make_trial(library, model, upto, _QUESTIONS, _MEASURED_K)
-    ef, recall = _thorough_enough(library, model, trial)
+    ef, recall = fastest(_SEARCHES, lambda ef: ByIndex(library, model, ef), trial, TARGET)
     with library.write() as session:
         session.execute(delete(GenerationRow).where(GenerationRow.model == model.key))
         session.add(
@@ -160,17 +160,6 @@ def _measure(library: Library, model: ModelInfo, name: str, rows: int) -> None:
                 ann_recall=recall,
             )
         )
-
-
-def _thorough_enough(library: Library, model: ModelInfo, trial: Trial) -> tuple[int, float]:
-    """The fastest search that reaches the target, else the last; and its ann_recall."""
-    recall = 0.0
-    for ef in _SEARCHES:
-        images, texts = ann_recall(ByIndex(library, model, ef), trial)
-        recall = images if texts is None else min(images, texts)
-        if recall >= TARGET:
-            return ef, recall
-    return _SEARCHES[-1], recall
 
 
 def count_rows(session: Session, model: ModelInfo) -> int:
