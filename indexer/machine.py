@@ -6,7 +6,8 @@ import os
 import platform
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+
+from rwkvsearch.data.processor import processor_line
 
 _PACKAGES = {
     "torch": ("torch",),
@@ -34,12 +35,8 @@ def describe_machine() -> dict[str, str | int | float | None]:
 
 
 def _processor() -> str:
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines():
-            name, _, value = line.partition(":")
-            if name.strip() == "model name":
-                return value.strip()
-    return platform.processor() or platform.machine()
+    named = processor_line("model name").partition(":")[2].strip()
+    return named or platform.processor() or platform.machine()
 
 
 def _memory() -> int | None:

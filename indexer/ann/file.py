@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rwkvsearch.data.errors import LibraryError
+from rwkvsearch.data.processor import processor_line
 from rwkvsearch.indexer.ann.kinds import EXACT, Search
 from rwkvsearch.indexer.blocks import Floats, Ids, is_in
 
@@ -136,7 +137,7 @@ def _fitting_kernels() -> Iterator[None]:
     It is older than many processors, and takes those it does not know for one of 2007, at a fifth
     of their speed. It reads the variable once, while it is loaded.
     """
-    flags = _processor_flags()
+    flags = set(processor_line("flags").split())
     kernels = "SkylakeX" if flags >= _AVX512 else "Haswell" if flags >= _AVX2 else None
     if kernels is None or "faiss" in sys.modules or _CORE_TYPE in os.environ:
         yield
@@ -146,15 +147,6 @@ def _fitting_kernels() -> Iterator[None]:
         yield
     finally:
         del os.environ[_CORE_TYPE]
-
-
-def _processor_flags() -> set[str]:
-    """What the first processor can do, as Linux names it; empty on other systems."""
-    try:
-        with Path("/proc/cpuinfo").open() as lines:
-            return set(next((line.split() for line in lines if line.startswith("flags")), []))
-    except OSError:
-        return set()
 
 
 def write_file(index: Any, path: Path) -> None:

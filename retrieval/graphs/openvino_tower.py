@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from rwkvsearch.data.processor import processor_line
 from rwkvsearch.retrieval.graphs.quiet import openvino
 from rwkvsearch.retrieval.models import home_folder
 
@@ -78,11 +79,7 @@ def engines_folder() -> Path:
 def machine_key() -> str:
     """Name the processor, the number of threads and the versions that a measurement holds for."""
     processor = platform.processor() or platform.machine()
-    try:
-        lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
-    except OSError:
-        lines = []
-    facts = [line for line in lines if line.startswith(("model name", "flags"))][:2]
+    facts = [line for line in map(processor_line, ("model name", "flags")) if line]
     threads, versions = torch.get_num_threads(), (openvino.__version__, torch.__version__)
     told = repr((processor, facts, threads, versions, GRAPHS))
     return hashlib.sha256(told.encode()).hexdigest()[:12]

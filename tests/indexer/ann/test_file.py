@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rwkvsearch.indexer.ann.file import _processor_flags
+from rwkvsearch.data.processor import processor_line
 
 CODE = """
 import os
@@ -31,7 +31,7 @@ def imported(**variables: str) -> set[str]:
 
 def test_its_blas_uses_what_the_processor_has() -> None:
     pytest.importorskip("threadpoolctl")
-    if "avx2" not in _processor_flags():
+    if "avx2" not in processor_line("flags").split():
         pytest.skip("this processor has no AVX2")
     if not (found := imported()):
         pytest.skip("this faiss brings no OpenBLAS")
@@ -46,8 +46,8 @@ def test_a_person_has_the_last_word() -> None:
 
 
 def test_flags_of_another_system(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(path: Path) -> None:
+    def missing(path: Path, **_: str) -> None:
         raise FileNotFoundError(path)
 
     monkeypatch.setattr(Path, "open", missing)
-    assert _processor_flags() == set()
+    assert processor_line("flags") == ""
