@@ -24,8 +24,10 @@ from rwkvsearch.indexer.doctor.findings import Finding, fault, ok, some
 from rwkvsearch.indexer.library import Library, ModelInfo
 from rwkvsearch.indexer.tables import GenerationRow
 
-_ASKED = 64  # candidates in which an embedding has to find itself
-_LEAST = 0.9  # share that does so in an ann that is not exact
+ASKED = 64
+"""Candidates in which an embedding has to find itself."""
+LEAST = 0.9
+"""Share that does so in an ann that is not exact."""
 _REMEDY = "built anew from the embeddings"
 
 
@@ -40,7 +42,7 @@ def check_ann(library: Library, sample: int, *, full: bool) -> Iterator[Finding]
                 "note",
                 f"none of {model.model_id} is published yet; searches read the embeddings",
                 "built; so does the next `index`",
-                _Rebuild(model),
+                Rebuild(model),
             )
             continue
         generation = open_generation(library, model)
@@ -50,19 +52,20 @@ def check_ann(library: Library, sample: int, *, full: bool) -> Iterator[Finding]
             else list(_differences(library, model, generation, sample, full=full))
         )
         for reason in reasons:
-            yield fault("ann", f"{row.file_name}: {reason}", _REMEDY, _Rebuild(model))
+            yield fault("ann", f"{row.file_name}: {reason}", _REMEDY, Rebuild(model))
         if generation is not None and not reasons:
             rows = some(len(generation.ann.ids), "row")
             yield ok("ann", f"{row.file_name}: {rows}, those of the catalog")
 
 
-class _Rebuild:
+class Rebuild:
     """Build the ann of a model."""
 
     def __init__(self, model: ModelInfo) -> None:
         self.model = model
 
     def __call__(self, library: Library) -> None:
+        """As its writer."""
         publish(library, self.model, force=True)
 
 
@@ -100,7 +103,7 @@ def _differences(
     elif len(both):
         some_of = np.random.default_rng(0).permutation(both)[:sample]
         found = _finding_themselves(library, model, generation, np.sort(some_of))
-        share = 1 if generation.ann.exact else _LEAST
+        share = 1 if generation.ann.exact else LEAST
         if found < share * len(some_of):
             yield f"only {found:,} of {some(len(some_of), 'image')} find themselves"
 
@@ -111,7 +114,7 @@ def _finding_themselves(
     """How many of these images are among the best that are proposed for their own embedding."""
     ids, stored = library.embeddings_of(model, images.tolist())
     queries = stored.astype(np.float32)
-    count = min(_ASKED, len(generation.ann.ids))
+    count = min(ASKED, len(generation.ann.ids))
     found = 0
     for image, query in zip(ids.tolist(), queries, strict=True):
         scores, proposed = generation.ann.propose(query[None], count)

@@ -9,8 +9,8 @@ from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session, aliased
 
 from rwkvsearch.indexer.ann.kinds import SMALL
-from rwkvsearch.indexer.ann.publish import publish
 from rwkvsearch.indexer.blocks import newest_embedding
+from rwkvsearch.indexer.doctor.ann import ASKED, LEAST, Rebuild
 from rwkvsearch.indexer.doctor.database import without_indexes
 from rwkvsearch.indexer.doctor.findings import Finding, fault, note, ok, some
 from rwkvsearch.indexer.library import Library, ModelInfo
@@ -19,8 +19,6 @@ from rwkvsearch.indexer.team.proposals import by_index
 from rwkvsearch.indexer.team.publish import index_name
 from rwkvsearch.indexer.team.published import is_valid, published
 
-_LEAST = 0.9  # share of the sample that has to find itself
-_ASKED = 64  # candidates in which an embedding has to find itself
 _RESTORE = "`rwkvsearch restore` brings back a backup; what is not damaged can be saved by pg_dump"
 
 
@@ -76,27 +74,17 @@ def check_hnsw(library: Library, sample: int) -> Iterator[Finding]:
             if model.embeddings < SMALL:
                 yield ok("ann", what)
             else:
-                yield Finding("ann", "note", what, "built; so does `index`", _Rebuild(model))
+                yield Finding("ann", "note", what, "built; so does `index`", Rebuild(model))
             continue
         if known is None:
-            yield fault("ann", f"{name}: not measured", "built anew", _Rebuild(model))
+            yield fault("ann", f"{name}: not measured", "built anew", Rebuild(model))
             continue
         asked, found = _finding_themselves(library, model, sample, known.ef)
-        if found < _LEAST * asked:
+        if found < LEAST * asked:
             what = f"{name}: only {found:,} of {some(asked, 'image')} find themselves"
-            yield fault("ann", what, "built anew", _Rebuild(model))
+            yield fault("ann", what, "built anew", Rebuild(model))
         else:
             yield ok("ann", f"{name}: {found:,} of {some(asked, 'image')} asked find themselves")
-
-
-class _Rebuild:
-    """Build the index of a model."""
-
-    def __init__(self, model: ModelInfo) -> None:
-        self.model = model
-
-    def __call__(self, library: Library) -> None:
-        publish(library, self.model, force=True)
 
 
 def _finding_themselves(
@@ -110,7 +98,7 @@ def _finding_themselves(
     for image, embedding in zip(images.tolist(), stored.astype(np.float32), strict=True):
         unit = embedding / np.linalg.norm(embedding)
         with library.read() as session:
-            proposed = by_index(session, model, unit, _ASKED, ef, None)
+            proposed = by_index(session, model, unit, ASKED, ef, None)
         equal = len(proposed.scores) and proposed.scores[-1] >= 1 - 2**-9  # copies take its place
         found += image in proposed.ids or bool(equal)
     return len(images), found
