@@ -151,13 +151,13 @@ def _upgrade(engine: Engine) -> None:
 
 def _explain(database: Path, error: DBAPIError | sqlite3.Error) -> str:
     cause = error.orig if isinstance(error, DBAPIError) else error
-    name = str(getattr(cause, "sqlite_errorname", ""))
-    if name == "SQLITE_FULL" or name.startswith(("SQLITE_IOERR_WRITE", "SQLITE_IOERR_FSYNC")):
+    name = error_name(cause)
+    if is_full(name):
         return (
             f"{database}: no space left to write; everything indexed so far is kept: "
             "free some space and run the same command again"
         )
-    if name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
+    if is_damage(name):
         return (
             f"{database} is damaged or not a rwkvsearch library ({cause}); "
             "move it away and index again"
@@ -167,3 +167,18 @@ def _explain(database: Path, error: DBAPIError | sqlite3.Error) -> str:
     if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN")):
         return f"{database} cannot be opened or written ({cause}); check its permissions"
     return f"{database}: {cause}"
+
+
+def error_name(error: BaseException | None) -> str:
+    """SQLite's own name of an error, such as `SQLITE_FULL`; empty if it has none."""
+    return str(getattr(error, "sqlite_errorname", ""))
+
+
+def is_full(name: str) -> bool:
+    """Whether there was no room to write."""
+    return name == "SQLITE_FULL" or name.startswith(("SQLITE_IOERR_WRITE", "SQLITE_IOERR_FSYNC"))
+
+
+def is_damage(name: str) -> bool:
+    """Whether the file is no sound database."""
+    return name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT"))

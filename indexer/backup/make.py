@@ -25,6 +25,7 @@ from rwkvsearch.indexer.backup.file import (
     write_backup,
 )
 from rwkvsearch.indexer.backup.last_ids import go_on_from, last_ids
+from rwkvsearch.indexer.catalog import error_name, is_damage, is_full
 from rwkvsearch.indexer.copying import copy_rows
 from rwkvsearch.indexer.library import Library
 from rwkvsearch.indexer.migrations import SCHEMA_VERSION
@@ -139,13 +140,13 @@ def _one_line(database: Path, copy: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        name = str(getattr(error, "sqlite_errorname", ""))
+        name = error_name(error)
         if name == "SQLITE_INTERRUPT":
             raise KeyboardInterrupt from None
-        if name == "SQLITE_FULL" or name.startswith(("SQLITE_IOERR_WRITE", "SQLITE_IOERR_FSYNC")):
+        if is_full(name):
             why = "no space left, or larger than a file may be"
             raise LibraryError(f"{copy.parent}: a backup cannot be written: {why}") from error
-        if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+        if is_damage(name):
             remedy = "`rwkvsearch doctor --fix` saves what can be read"
             raise LibraryError(f"{database} is damaged ({error}): {remedy}") from error
         raise LibraryError(f"{database}: {error}") from error
