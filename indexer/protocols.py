@@ -147,3 +147,14 @@ class SyncReport:
     texts: int
     seconds: float
     profile: Profile
+
+    @property
+    def outcomes(self) -> dict[str, int]:
+        """Files by what became of them, for logs and metrics."""
+        return {
+            "embedded": self.added,
+            "known": self.reused,
+            "unchanged": self.unchanged,
+            "gone": self.removed,
+            "bad": len(self.errors),
+        }

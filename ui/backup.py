@@ -1,9 +1,6 @@
 """`rwkvsearch backup` and `restore`: a library as one file that is verified."""
 
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,9 +8,10 @@ import typer
 
 from rwkvsearch.ui.options import LibraryOption, library_folder
 from rwkvsearch.ui.stopping import stoppable
+from rwkvsearch.ui.telling import stages
 
 if TYPE_CHECKING:
-    from rwkvsearch.indexer.backup.file import Manifest, Progress
+    from rwkvsearch.indexer.backup.file import Manifest
 
 
 def backup(
@@ -31,7 +29,7 @@ def backup(
     from rwkvsearch.ui.words import printable
 
     began = time.monotonic()
-    with stoppable("stopped; no backup was written"), _telling() as progress:
+    with stoppable("stopped; no backup was written"), stages(scaled=True) as progress:
         with Library.open(library_folder(library)) as opened:
             made = back_up(opened, file, progress)
     size = f"{file.stat().st_size / 1e6:,.1f} MB; {time.monotonic() - began:.1f} s"
@@ -56,7 +54,7 @@ def restore(
     from rwkvsearch.ui.words import printable
 
     began, place = time.monotonic(), library_folder(library)
-    with stoppable("stopped; no library was made"), _telling() as progress:
+    with stoppable("stopped; no library was made"), stages(scaled=True) as progress:
         made = check_backup(file, progress) if check else restore_into(file, place, progress)
     when = f"as of {made.made_at[:16].replace('T', ' ')} UTC, of {printable(made.library)}"
     typer.echo(f"{_counts(made)}; {when}; {time.monotonic() - began:.1f} s")
@@ -64,7 +62,7 @@ def restore(
         typer.echo(f"{printable(file)}: whole")
         return
     with stoppable("stopped; the library is there, `rwkvsearch index` builds its index"):
-        with _telling() as progress, Library.open(place) as opened:
+        with stages(scaled=True) as progress, Library.open(place) as opened:
             publish_all(opened, lambda model: progress(f"indexing {model}", 0, 0))
     typer.echo(f"library: {printable(str(place))}")
 
@@ -76,18 +74,3 @@ def _counts(made: "Manifest") -> str:
     nouns |= {"tags": "tag", "albums": "album"}
     some = [(made.rows.get(table, 0), noun) for table, noun in nouns.items()]
     return ", ".join(counted(number, noun) for number, noun in some if number) or "empty"
-
-
-@contextmanager
-def _telling() -> Iterator["Progress"]:
-    """A bar on a terminal."""
-    from tqdm import tqdm
-
-    with tqdm(unit="", unit_scale=True, disable=not sys.stderr.isatty(), leave=False) as bar:
-
-        def tell(what: str, done: int, total: int) -> None:
-            bar.set_description_str(what, refresh=False)
-            bar.total = max(done, total)
-            bar.update(done - bar.n)
-
-        yield tell

@@ -1,17 +1,12 @@
 """`rwkvsearch copy`: a library in another place, such as the one that a team shares."""
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from rwkvsearch.ui.options import LibraryOption, library_folder
 from rwkvsearch.ui.stopping import stoppable
-
-if TYPE_CHECKING:
-    from rwkvsearch.indexer.copying import Progress
+from rwkvsearch.ui.telling import stages
 
 
 def copy(
@@ -28,22 +23,7 @@ def copy(
     from rwkvsearch.ui.words import counted, printable
 
     place = library_folder(to)
-    with stoppable("stopped; nothing was copied"), _telling() as progress:
+    with stoppable("stopped; nothing was copied"), stages(" rows") as progress:
         with Library.open(library_folder(library)) as opened:
             images = copy_library(opened, place, progress)
     typer.echo(f"{counted(images, 'image')} copied\nlibrary: {printable(str(place))}")
-
-
-@contextmanager
-def _telling() -> Iterator["Progress"]:
-    """A bar on a terminal."""
-    from tqdm import tqdm
-
-    with tqdm(unit=" rows", disable=not sys.stderr.isatty(), leave=False) as bar:
-
-        def tell(what: str, done: int, total: int) -> None:
-            bar.set_description_str(what, refresh=False)
-            bar.total = total or None
-            bar.update(done - bar.n)
-
-        yield tell

@@ -96,14 +96,7 @@ class SyncMetrics:
 
     def count(self, report: SyncReport) -> None:
         """Count what a sync did with the files; `ended` comes next."""
-        counts = {
-            "embedded": report.added,
-            "known": report.reused,
-            "unchanged": report.unchanged,
-            "gone": report.removed,
-            "bad": len(report.errors),
-            "unreachable": len(report.unreachable),
-        }
+        counts = report.outcomes | {"unreachable": len(report.unreachable)}
         for result, number in counts.items():
             self._files.labels(result).inc(number)
         for stage, seconds in report.profile.busy.items():

@@ -1,4 +1,4 @@
-"""What a long measurement is doing, on stderr."""
+"""What a long command is doing, on stderr."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import typer
+
+Stages = Callable[[str, int, int], None]
+"""Is told a stage, how much of it is done, and how much there is; 0 where that is not known."""
 
 
 @contextmanager
@@ -22,5 +25,21 @@ def telling() -> Iterator[Callable[[str], None]]:
                 bar.set_description_str(f"measuring {what}")
             else:
                 typer.echo(f"measuring {what}", err=True)
+
+        yield tell
+
+
+@contextmanager
+def stages(unit: str = "", *, scaled: bool = False) -> Iterator[Stages]:
+    """On a terminal a bar, for one stage after the other; `scaled` shortens large numbers."""
+    from tqdm import tqdm
+
+    shown = sys.stderr.isatty()
+    with tqdm(unit=unit, unit_scale=scaled, disable=not shown, leave=False) as bar:
+
+        def tell(stage: str, done: int, total: int) -> None:
+            bar.set_description_str(stage, refresh=False)
+            bar.total = max(done, total) or None
+            bar.update(done - bar.n)
 
         yield tell

@@ -1,15 +1,13 @@
 """`rwkvsearch tune`: which kind of ann, and the table that says why."""
 
 import json
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from rwkvsearch.ui.options import LibraryOption, library_folder
 from rwkvsearch.ui.saving import SaveOption, check_saving, save
+from rwkvsearch.ui.telling import telling
 
 if TYPE_CHECKING:
     from rwkvsearch.indexer.ann.tune import Measured, Tuning
@@ -49,7 +47,7 @@ def tune(
     from rwkvsearch.indexer.library import Library
 
     asked = [Kind.parse(name) for name in kinds] if kinds else None
-    with Library.open(library_folder(library)) as opened, _telling() as progress:
+    with Library.open(library_folder(library)) as opened, telling() as progress:
         chosen = choose_model(opened, model)
         check_saving(library, to_save)
         data = _data(opened, chosen) if to_save else None
@@ -130,20 +128,3 @@ def _line(one: "Measured", chosen: bool) -> str:
         f"{'>' if chosen else ' '} {one.factory:<24}{search:<18}{one.seconds:>7.1f} s"
         f"{one.images:>8.3f}{texts:>8}{one.p50:>9.2f}{one.p99:>9.2f}{one.bytes_per_vector:>7.0f}"
     )
-
-
-@contextmanager
-def _telling() -> Iterator[Callable[[str], None]]:
-    """On a terminal, what is being measured and for how long; elsewhere a line each."""
-    from tqdm import tqdm
-
-    shown = sys.stderr.isatty()
-    with tqdm(bar_format="{desc} ({elapsed})", disable=not shown, leave=False) as bar:
-
-        def tell(what: str) -> None:
-            if shown:
-                bar.set_description_str(f"measuring {what}")
-            else:
-                typer.echo(f"measuring {what}", err=True)
-
-        yield tell

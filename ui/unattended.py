@@ -126,14 +126,7 @@ class SyncLog:
 
     def done(self, report: SyncReport) -> None:
         """Log what a sync did."""
-        counts = {
-            "files": report.scanned,
-            "embedded": report.added,
-            "known": report.reused,
-            "unchanged": report.unchanged,
-            "gone": report.removed,
-            "bad": len(report.errors),
-        }
+        counts = {"files": report.scanned} | report.outcomes
         fields = {"event": "synced", **counts, "seconds": round(report.seconds, 1)}
         said = ", ".join(f"{number:,} {name}" for name, number in counts.items())
         log.info("synced: %s; %.1f s", said, report.seconds, extra={FIELDS: fields})
