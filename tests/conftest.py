@@ -232,3 +232,27 @@ def llm(monkeypatch: pytest.MonkeyPatch) -> Iterator[LlmServer]:
         yield state
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def tiny_towers(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
+    """Measure this shape in the place of B/32 and B/16, and one block of CLIP's towers."""
+    import torch
+
+    from rwkvsearch.retrieval import speed, speed_encoder
+
+    def clip_tower(name: str, tower: str) -> speed.ClipImage | speed.ClipText:
+        clip = speed.ClipImage(112) if tower == "image" else speed.ClipText()
+        if isinstance(clip, speed.ClipImage):
+            clip.patches = torch.nn.Conv2d(3, 768, 16, 16, bias=False)
+        else:
+            clip.position.data = clip.position.data[:, :12]
+        clip.blocks = clip.blocks[:1]
+        return clip.eval().requires_grad_(False)
+
+    def use(config: Any) -> None:
+        for name in ("b32", "b16"):
+            monkeypatch.setitem(speed.MODELS, name, config)
+        monkeypatch.setattr(speed_encoder, "clip_tower", clip_tower)
+
+    return use

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -29,21 +30,9 @@ def silent(_: str) -> None:
 
 
 @pytest.fixture
-def small(monkeypatch: pytest.MonkeyPatch, tiny_config: ModelConfig) -> ModelConfig:
+def small(tiny_towers: Callable[[ModelConfig], None], tiny_config: ModelConfig) -> ModelConfig:
     """Tiny models in the place of ours and CLIP's."""
-
-    def clip_tower(name: str, tower: str) -> speed.ClipImage | speed.ClipText:
-        clip = speed.ClipImage(112) if tower == "image" else speed.ClipText()
-        if isinstance(clip, speed.ClipImage):
-            clip.patches = torch.nn.Conv2d(3, 768, 16, 16, bias=False)
-        else:
-            clip.position.data = clip.position.data[:, :12]
-        clip.blocks = clip.blocks[:1]
-        return clip.eval().requires_grad_(False)
-
-    for name in ("b32", "b16"):
-        monkeypatch.setitem(speed.MODELS, name, tiny_config)
-    monkeypatch.setattr(speed_encoder, "clip_tower", clip_tower)
+    tiny_towers(tiny_config)
     return tiny_config
 
 

@@ -1,15 +1,16 @@
 """`bench speed` as a person runs it, with little models and few repetitions."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from rwkvsearch.data.errors import RwkvSearchError
 from rwkvsearch.indexer.results import kept_results
-from rwkvsearch.retrieval import speed, speed_ann, speed_encoder
+from rwkvsearch.retrieval import speed_ann
+from rwkvsearch.retrieval.rwkv_clip.config import ModelConfig
 from rwkvsearch.retrieval.speed_times import Effort
 from rwkvsearch.ui import bench_speed
 from rwkvsearch.ui.speeds import speed_as_text
@@ -18,21 +19,9 @@ from .conftest import TINY, Run
 
 
 @pytest.fixture(autouse=True)
-def little(monkeypatch: pytest.MonkeyPatch) -> None:
+def little(monkeypatch: pytest.MonkeyPatch, tiny_towers: Callable[[ModelConfig], None]) -> None:
     """Tiny models in the place of ours and CLIP's, and few of everything."""
-
-    def clip_tower(name: str, tower: str) -> speed.ClipImage | speed.ClipText:
-        clip = speed.ClipImage(112) if tower == "image" else speed.ClipText()
-        if isinstance(clip, speed.ClipImage):
-            clip.patches = torch.nn.Conv2d(3, 768, 16, 16, bias=False)
-        else:
-            clip.position.data = clip.position.data[:, :12]
-        clip.blocks = clip.blocks[:1]
-        return clip.eval().requires_grad_(False)
-
-    for name in ("b32", "b16"):
-        monkeypatch.setitem(speed.MODELS, name, TINY)
-    monkeypatch.setattr(speed_encoder, "clip_tower", clip_tower)
+    tiny_towers(TINY)
     monkeypatch.setattr(Effort, "seconds", 0.0)
     monkeypatch.setattr(speed_ann, "DIM", 16)
     monkeypatch.setattr(speed_ann, "ROWS", (100, 300))

@@ -90,7 +90,6 @@ def test_a_team_library_is_filled(pictures: Path, team_address: str) -> None:
     assert json.loads(out)["models"][0]["embeddings"] == 40
 
 
-@pytest.mark.slow  # with little time between the first batch and the last, it can come too late
 def test_ctrl_c_keeps_what_is_done(pictures: Path, tmp_path: Path) -> None:
     library = tmp_path / "library"
     paint(pictures, 100, 900)  # enough for seconds
